@@ -1,0 +1,71 @@
+"""Matrix products: one function for a `Contraction`, and how much scratch memory it needs.
+
+    void name(ptr noalias %a0, .., i64 %dim_<symbol>.., ptr %workspace)      symbols sorted, the workspace last
+
+The workspace is aligned to 64 bytes and is not read before it is written.  The two operands change places where that
+makes the result contiguous along its columns: c = a b and c^T = b^T a^T are the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from graphc.ir.dims import Dim
+from graphc.ir.errors import Unsupported
+from graphc.ir.plan import Contraction, Map
+
+from .gemm import dot, driver
+from .gemm.blocking import blocking
+from .target import Target
+from .text import Module
+from .vectors import check_dtype
+
+
+def emit_contraction(module: Module, contraction: Contraction, target: Target, name: str) -> None:
+    """Adds `define internal void @name` and the functions that it calls."""
+    chosen = checked(contraction)
+    (dot if dot.fits(chosen) else driver).emit(module, chosen, target, name)
+
+
+def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
+    """Bytes of scratch memory that the function of `emit_contraction` is given."""
+    chosen = checked(contraction)
+    if dot.fits(chosen):
+        return dot.workspace_bytes(chosen)
+    return driver.layout(chosen, target, blocking(chosen, target)).size
+
+
+def checked(contraction: Contraction) -> Contraction:
+    """The contraction with its operands in the order in which it is computed."""
+    for dtype in (*contraction.arguments, contraction.dtype):
+        check_dtype(dtype, "contraction")
+    if contraction.dtype in ("bool", "float16", "bfloat16"):
+        raise Unsupported(f"contraction: sums of {contraction.dtype} in code generation")
+    for map_ in (contraction.a, contraction.b):
+        if map_.guards or map_.indices:
+            raise Unsupported(f"contraction: an operand with guards or indices ({map_})")
+    return swapped(contraction) if is_better_swapped(contraction) else contraction
+
+
+def is_better_swapped(contraction: Contraction) -> bool:
+    """One column, or results that are contiguous along the rows."""
+    m, n = contraction.extents[-2:]
+    if n == 1 or m == 1:
+        return n == 1 and m != 1
+    strides = [op.map.strides[-2:] for op in contraction.ops if op.kind == "store" and op.map is not None]
+    return bool(strides) and all(row == 1 and column != 1 for row, column in strides)
+
+
+def swapped(contraction: Contraction) -> Contraction:
+    """The transposed product: n takes m's place, b takes a's."""
+    def turned(map_: Map) -> Map:
+        *batch, m, n, k = map_.strides
+        return replace(map_, strides=(*batch, n, m, k))
+
+    def turned_back(map_: Map | None) -> Map | None:
+        return map_ and replace(map_, strides=(*map_.strides[:-2], map_.strides[-1], map_.strides[-2]),
+                                guards=tuple(replace(g, strides=(*g.strides[:-2], g.strides[-1], g.strides[-2]))
+                                             for g in map_.guards))
+    *batch, m, n = contraction.extents
+    return replace(contraction, extents=(*batch, n, m), a=turned(contraction.b), b=turned(contraction.a),
+                   ops=tuple(replace(op, map=turned_back(op.map)) for op in contraction.ops))

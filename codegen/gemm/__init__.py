@@ -1,0 +1,1 @@
+"""The parts of a matrix product: blocking, the micro-kernel, packing, the epilogue, the loops."""

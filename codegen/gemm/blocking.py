@@ -1,0 +1,152 @@
+"""How a product is cut: the tile of registers, the blocks of k, columns and rows, and which operands are packed.
+
+    columns in blocks of `nc`, rows in blocks of `mc`, k in blocks of `kc`   (this order, k innermost)
+      b's block packed in panels of a tile's columns, unless `direct_b`
+      for every panel of rows: a's panel packed, unless `direct_a`; for every panel of columns: one tile
+
+Panels at the end of an axis overlap the panel before, so a tile never reaches outside; only the part that is new goes
+through the epilogue.  The order in which one element is summed depends on `kc` alone, never on where its tile lies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from graphc.ir.dims import Dim
+from graphc.ir.plan import Contraction
+
+from ..target import Target
+from ..vectors import REGISTER, kind_bits
+from .pack import power_below
+
+Size = int | Dim
+
+HALF_L2 = 1 << 19  # bytes of b that may stay where they are: they are read once for every panel of rows
+LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first-level cache
+MOST_ROWS = 672  # rows whose partial sums wait in the workspace
+PADDING = 16  # elements after each row of a packed panel, so that rows do not share cache sets
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """`rows` and `vectors` list the variants of the tile, largest first."""
+
+    lanes: int
+    rows: tuple[int, ...]
+    vectors: tuple[int, ...]
+    kc: int
+    nc: int
+    mc: int
+    direct_a: bool
+    direct_b: bool | None  # None: found at run time
+    has_blocks: bool  # k may need more than one block
+    unroll: int
+    ahead: int
+
+    @property
+    def columns(self) -> int:
+        return self.vectors[0] * self.lanes
+
+
+def registers(target: Target) -> int:
+    """Accumulators that a tile may have: all registers less those for b, an element of a, and a product to be added."""
+    if target.vector_bits == 512:
+        return 28
+    if target.architecture != "x86_64":
+        return 24
+    return 12 if target.has_fma else 10
+
+
+def default_rows(target: Target) -> tuple[int, ...]:
+    """Variants for a number of rows that is known only at run time, with two vectors of columns."""
+    most = min(registers(target) // 2, 14)
+    return (most, *(rows for rows in (8, 4, 2, 1) if rows < most))
+
+
+def blocking(contraction: Contraction, target: Target) -> Blocking:
+    """The way of this contraction; all its numbers follow from static sizes and the target."""
+    m, n = contraction.extents[-2:]
+    kind = REGISTER[contraction.dtype]
+    size = kind_bits(kind) // 8
+    lanes = target.vector_bits // (8 * size)
+    if isinstance(n, int):
+        lanes = power_below(max(min(lanes, n), 1))
+    rows, vectors = tile_shape(m, n, lanes, target)
+    direct_b = may_stay(contraction, size, rows[0])
+    depth = contraction.depth
+    static = isinstance(depth, int) and isinstance(n, int)
+    few = isinstance(m, int) and m <= 2 * rows[0]
+    kc = 256
+    if isinstance(depth, int) and (depth <= 256 or (direct_b and (few or depth <= LONGEST_DEPTH))):
+        kc = max(depth, 1)
+    elif isinstance(depth, int):
+        longest = LONGEST_DEPTH if direct_b else 256
+        blocks = -(-depth // longest)
+        kc = -(-depth // blocks // 4) * 4
+    has_blocks = not isinstance(depth, int) or depth > kc
+    width = vectors[0] * lanes
+    nc = max(4096 // size // width, 1) * width
+    if direct_b and not has_blocks:
+        nc = 1 << 40
+    result = Blocking(lanes, rows, vectors, kc, nc, MOST_ROWS // rows[0] * rows[0], False, direct_b, has_blocks,
+                      4 if static and isinstance(m, int) else 2, 0 if direct_b else 16)
+    if not has_blocks:
+        result = replace(result, mc=1 << 40)
+    return replace(result, direct_a=a_may_stay(contraction, result, size))
+
+
+def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
+    """Whether b is read in place: contiguous along n, of the accumulator's kind, and small or seldom read."""
+    m, n = contraction.extents[-2:]
+    if contraction.b.strides[-2] != 1 or contraction.arguments[contraction.b.argument] != contraction.dtype:
+        return False
+    if isinstance(m, int) and m <= 2 * rows:
+        return True if isinstance(n, int) else None
+    if isinstance(n, int) and isinstance(contraction.depth, int):
+        small = n * contraction.depth * size <= HALF_L2
+        return small or (False if isinstance(m, int) else None)
+    return None
+
+
+def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
+    """Whether a is read in place: of the accumulator's kind, strides known, its rows in different cache sets."""
+    row, step = contraction.a.strides[-3], contraction.a.strides[-1]
+    if contraction.arguments[contraction.a.argument] != contraction.dtype or not chosen.direct_b:
+        return False
+    if not isinstance(row, int) or not isinstance(step, int) or not isinstance(contraction.depth, int):
+        return False
+    far = row * size % 4096 == 0 and abs(row) * size * chosen.rows[0] > 32768
+    return min(abs(row), abs(step)) <= 1 and (not far or chosen.rows[0] == 1)
+
+
+def tile_shape(m: Size, n: Size, lanes: int, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Rows and vectors of the tile's variants; for known sizes those with the least estimated time."""
+    if not isinstance(n, int):
+        rows = default_rows(target)
+        return (rows if not isinstance(m, int) else (max(min(rows[0], m), 1),)), (2, 1)
+    budget = registers(target)
+    fits = max(n // lanes, 1)
+    if not isinstance(m, int):
+        rows = default_rows(target)
+        shapes = [(rows[0], v) for v in (1, 2) if v <= fits]
+    else:
+        shapes = [(r, v) for v in range(1, 9) if v <= fits
+                  for r in range(1, min(max(m, 1), budget // v, 16) + 1) if v <= 4 or r == 1]
+        rows = ()
+    rounds = 100 * budget if not isinstance(m, int) else m
+    best = min(shapes, key=lambda shape: (estimate(rounds, n, lanes, shape), shape[0] * shape[1]))
+    rest = -(-(n % (best[1] * lanes)) // lanes)
+    return rows or (best[0],), (best[1],) if rest in (0, best[1]) else (best[1], rest)
+
+
+def estimate(m: int, n: int, lanes: int, shape: tuple[int, int]) -> float:
+    """Cycles for one step of k over the whole product, with its share of the epilogue, in fused multiply-adds."""
+    rows, vectors = shape
+    full, rest = divmod(n, vectors * lanes)
+    narrow = -(-rest // lanes)
+    return -(-m // rows) * (full * step_cost(rows, vectors) + (step_cost(rows, narrow) if narrow else 0.0))
+
+
+def step_cost(rows: int, vectors: int) -> float:
+    """Arithmetic, loads or latency, whichever is longest; and a little for the tile's start and end."""
+    return max(rows * vectors, 0.6 * rows + vectors, 6.0) + 0.4 + 0.02 * rows * vectors

@@ -1,0 +1,287 @@
+"""The C header of a compiled library: a description in, C99 text that is also C++ out.
+
+A library `p` has, per entry `e`, `int32_t p_e(sizes..., arrays..., state, workspace)` and
+`int64_t p_e_workspace_size(sizes...)`.  All memory belongs to the caller, arrays are row-major and contiguous, and
+every function that can fail returns one of the codes of `STATUS`.  Every name is checked: what is no C identifier, is
+reserved in C or C++, or is used twice in one scope raises GraphError.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+import re
+import textwrap
+
+from graphc.ir.errors import GraphError
+
+C_TYPES = {
+    "float64": "double", "float32": "float", "float16": "uint16_t", "bfloat16": "uint16_t", "bool": "uint8_t",
+    **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+ELEMENT_BYTES = {"double": 8, "float": 4, **{f"{sign}int{bits}_t": bits // 8 for sign in ("", "u")
+                                             for bits in (8, 16, 32, 64)}}
+STORED_AS = {"float16": "float16 stored as uint16_t", "bfloat16": "bfloat16 stored as uint16_t",
+             "bool": "bool stored as uint8_t, 0 or 1"}
+
+DIRECTIONS = ("in", "out", "state")
+WORKSPACE_ALIGN = 64
+WIDTH = 100
+
+# (name, value, text): what the functions return, and what strerror says
+STATUS = (
+    ("OK", 0, "success"),
+    ("NULL_POINTER", 1, "a pointer that is needed is NULL"),
+    ("BAD_SIZE", 2, "a size is negative, too large, or does not fit the others"),
+    ("MISALIGNED", 3, "a pointer is not aligned for its elements, or the workspace not to 64 bytes"),
+    ("OUT_OF_RANGE", 4, "an index in an array lies outside the array that it selects from"),
+    ("CPU", 5, "the library was made for a processor with more instructions than this one has"),
+)
+
+KEYWORDS = frozenset("""
+    alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor bool break case catch
+    char char8_t char16_t char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+    constinit continue decltype default delete do double dynamic_cast else enum explicit export extern false float for
+    friend goto if inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected
+    public reflexpr register reinterpret_cast requires restrict return short signed sizeof static static_assert
+    static_cast struct switch synchronized template this thread_local throw true try typedef typeid typename typeof
+    typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq
+    NULL linux unix errno assert""".split())
+STDINT = re.compile(r"u?int(_least|_fast)?(8|16|32|64)_t|u?int(ptr|max)_t|size_t|"
+                    r"U?INT(_LEAST|_FAST)?(8|16|32|64|PTR|MAX)?_(MAX|MIN|C)|U?INT(8|16|32|64|MAX)_C|"
+                    r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN)")
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+DIM_NODES = (ast.Expression, ast.BinOp, ast.Constant, ast.Name, ast.Load, ast.Add, ast.Sub, ast.Mult, ast.FloorDiv)
+
+
+@dataclass(frozen=True)
+class CArgument:
+    """An array of an entry, or a variable of the state; `shape` has numbers, or sizes written with the entry's dims."""
+
+    name: str
+    ctype: str
+    shape: tuple[int | str, ...]
+    direction: str
+    dtype: str
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class CFunction:
+    """An entry; `arguments` of direction "state" say which variables of the library it uses."""
+
+    name: str
+    dims: tuple[str, ...]
+    arguments: tuple[CArgument, ...]
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class CLibrary:
+    """The library; its name is the prefix of all that the header declares."""
+
+    name: str
+    functions: tuple[CFunction, ...]
+    state: tuple[CArgument, ...] = ()
+    comment: str = ""
+    abi_version: int = 1
+
+
+def c_argument(name: str, dtype: str, shape: Sequence[int | str], direction: str, comment: str = "") -> CArgument:
+    """An argument with the C type that belongs to its dtype."""
+    if dtype not in C_TYPES:
+        raise GraphError(f"header: {name!r}: no C type for dtype {dtype!r}")
+    return CArgument(name, C_TYPES[dtype], tuple(shape), direction, dtype, comment)
+
+
+# -- the text --
+
+def header_text(library: CLibrary) -> str:
+    """The header; raises GraphError for names and types that C cannot have."""
+    check(library)
+    prefix, guard = library.name, f"{library.name.upper()}_H"
+    blocks = [_block_comment([library.comment or f"Library {library.name}.", GENERAL]),
+              f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
+              f"#define {prefix.upper()}_ABI_VERSION {library.abi_version}\n\n"
+              '#ifdef __cplusplus\nextern "C" {\n#endif',
+              _status_text(prefix)]
+    if library.state:
+        blocks.append(_state_text(library))
+    blocks += [_function_text(library, function) for function in library.functions]
+    blocks.append(f'#ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */')
+    return "\n\n".join(blocks) + "\n"
+
+
+GENERAL = ("All arrays belong to the caller, are contiguous and row-major, and must be aligned for their elements. "
+           "Outputs must not overlap inputs or one another. The functions keep nothing between calls: different "
+           "threads may call them at the same time with different outputs, states and workspaces.")
+
+
+def _status_text(prefix: str) -> str:
+    upper = prefix.upper()
+    rows = "\n".join(f"    {upper}_{name} = {value}{',' if (name, value, text) != STATUS[-1] else ''}"
+                     f" /* {_plain(text)} */" for name, value, text in STATUS)
+    return "\n\n".join((
+        f"/* What the functions return. */\nenum {prefix}_status {{\n{rows}\n}};",
+        f"/* The meaning of a status, in English; never NULL. */\nconst char *{prefix}_strerror(int32_t status);",
+        _block_comment([f"The ABI version that the library was made with: compare with {upper}_ABI_VERSION."])
+        + f"\nint32_t {prefix}_abi_version(void);"))
+
+
+def _state_text(library: CLibrary) -> str:
+    members = "\n".join(f"{_member_comment(item)}\n    {item.ctype} *{item.name};" for item in library.state)
+    head = _block_comment(["The variables: each member points to an array of the caller. Entries that take the state "
+                           "read these arrays, and update those that they say they update."])
+    return f"{head}\nstruct {library.name}_state {{\n{members}\n}};"
+
+
+def _member_comment(item: CArgument) -> str:
+    text = f"{_plain(_described(item))}; {_nbytes(item)} bytes */"
+    return "\n".join(textwrap.wrap(text, WIDTH, initial_indent="    /* ", subsequent_indent="     * "))
+
+
+def _nbytes(item: CArgument) -> int:
+    return prod(int(dim) for dim in item.shape) * ELEMENT_BYTES[item.ctype]
+
+
+def _function_text(library: CLibrary, function: CFunction) -> str:
+    name, sizes = f"{library.name}_{function.name}", [f"int64_t {dim}" for dim in function.dims]
+    size = _prototype("int64_t", f"{name}_workspace_size", sizes)
+    call = _prototype("int32_t", name, _parameters(library, function))
+    lines = [function.comment or f"Computes {function.name}.", *_argument_lines(library, function),
+             f"Returns {library.name.upper()}_OK (0), or the reason why nothing was computed."]
+    before = _block_comment([f"Bytes of workspace that {name} needs for these sizes; -1 where a size is not valid."])
+    return f"{before}\n{size}\n\n{_block_comment(lines)}\n{call}"
+
+
+def _argument_lines(library: CLibrary, function: CFunction) -> list[str]:
+    lines = [f"- {dim}: size, at least 0" for dim in function.dims]
+    lines += [f"- {item.name} ({item.direction}): {_described(item)}" for item in function.arguments
+              if item.direction != "state"]
+    if used := [item.name for item in function.arguments if item.direction == "state"]:
+        lines.append(f"- state: the variables, of which it uses {', '.join(used)}")
+    size = f"{library.name}_{function.name}_workspace_size({', '.join(function.dims)})"
+    lines.append(f"- workspace: {size} bytes, aligned to {WORKSPACE_ALIGN}; may be NULL where that is 0")
+    return lines
+
+
+def _described(item: CArgument) -> str:
+    kind = STORED_AS.get(item.dtype, item.dtype)
+    shape = f"[{', '.join(str(dim) for dim in item.shape)}] row-major" if item.shape else "one element"
+    return f"{kind}, {shape}{'; ' + item.comment if item.comment else ''}"
+
+
+def _parameters(library: CLibrary, function: CFunction) -> list[str]:
+    listed = [f"int64_t {dim}" for dim in function.dims]
+    listed += [f"{'const ' if item.direction == 'in' else ''}{item.ctype} *{item.name}"
+               for item in function.arguments if item.direction != "state"]
+    if any(item.direction == "state" for item in function.arguments):
+        # The struct itself is never written, only what its members point to.
+        listed.append(f"const struct {library.name}_state *state")
+    return [*listed, "void *workspace"]
+
+
+def _prototype(result: str, name: str, parameters: Sequence[str]) -> str:
+    head = f"{result} {name}("
+    # Lines break between parameters, not inside one: textwrap does not break at no-break spaces.
+    listed = ", ".join(parameter.replace(" ", "\xa0") for parameter in parameters) or "void"
+    lines = textwrap.wrap(f"{head}{listed});", WIDTH, break_long_words=False, break_on_hyphens=False,
+                          subsequent_indent=" " * min(len(head), WIDTH // 2))
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def _plain(text: str) -> str:
+    """Text that can stand in a C comment: no comment marks, trigraphs, control or bidirectional characters."""
+    text = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    for mark in ("*/", "/*", "??"):
+        while mark in text:
+            text = text.replace(mark, f"{mark[0]} {mark[1]}")
+    return text
+
+
+def _block_comment(paragraphs: Iterable[str]) -> str:
+    lines = []
+    for paragraph in paragraphs:
+        indent = "   " if paragraph.startswith("- ") else " "
+        lines += textwrap.wrap(_plain(paragraph), WIDTH - 4, initial_indent=" ", subsequent_indent=indent)
+    return "/*\n" + "\n".join(f" *{line}" for line in lines) + "\n */"
+
+
+# -- the checks --
+
+def check(library: CLibrary) -> None:
+    """Raises GraphError where the description cannot become C."""
+    prefix = library.name
+    _check_identifier(prefix, "library", macros=())
+    macros = (f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION")
+    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "status", "state")]
+    names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
+    for function in library.functions:
+        _check_identifier(function.name, f"{prefix}: function", macros=macros)
+        names += [f"{prefix}_{function.name}", f"{prefix}_{function.name}_workspace_size"]
+    _check_distinct(names, f"library {prefix}")
+    for item in library.state:
+        _check_argument(item, f"{prefix}: state", dims=(), macros=macros)
+        if item.direction != "state":
+            raise GraphError(f"header: {prefix}: state: {item.name!r} has direction {item.direction!r}")
+    _check_distinct([item.name for item in library.state], f"state of {prefix}")
+    for function in library.functions:
+        _check_function(library, function, macros)
+
+
+def _check_function(library: CLibrary, function: CFunction, macros: Sequence[str]) -> None:
+    where = f"{library.name}_{function.name}"
+    variables = {item.name: item for item in library.state}
+    for dim in function.dims:
+        _check_identifier(dim, f"{where}: size", macros=macros)
+    for item in function.arguments:
+        _check_argument(item, where, dims=function.dims, macros=macros)
+        if item.direction == "state":
+            known = variables.get(item.name)
+            if known is None or (known.dtype, known.shape) != (item.dtype, item.shape):
+                there = f"{known.dtype}{list(known.shape)}" if known else "no such variable"
+                raise GraphError(f"header: {where}: uses state {item.name!r} of {item.dtype}{list(item.shape)}; "
+                                 f"the library has {there}")
+    arrays = [item.name for item in function.arguments if item.direction != "state"]
+    _check_distinct([*function.dims, *arrays, "state", "workspace"], where)
+    _check_distinct([item.name for item in function.arguments if item.direction == "state"], f"state used by {where}")
+
+
+def _check_argument(item: CArgument, where: str, *, dims: Sequence[str], macros: Sequence[str]) -> None:
+    _check_identifier(item.name, f"{where}: argument", macros=macros)
+    if item.direction not in DIRECTIONS:
+        raise GraphError(f"header: {where}: {item.name!r}: direction {item.direction!r}, expected one of {DIRECTIONS}")
+    if C_TYPES.get(item.dtype) != item.ctype:
+        raise GraphError(f"header: {where}: {item.name!r}: dtype {item.dtype!r} is {C_TYPES.get(item.dtype)!r} in C, "
+                         f"not {item.ctype!r}")
+    for dim in item.shape:
+        if not (dim >= 0 if isinstance(dim, int) else _is_size(dim, dims)):
+            raise GraphError(f"header: {where}: {item.name!r}: size {dim!r} of shape {item.shape} is neither a number "
+                             f"nor made of the sizes {tuple(dims)}")
+
+
+def _is_size(text: str, dims: Sequence[str]) -> bool:
+    """Whether the text is made of these sizes and of numbers by + - * //."""
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError):
+        return False
+    return all(isinstance(node, DIM_NODES) and (not isinstance(node, ast.Name) or node.id in dims)
+               and (not isinstance(node, ast.Constant) or type(node.value) is int) for node in nodes)
+
+
+def _check_identifier(name: str, where: str, *, macros: Sequence[str]) -> None:
+    if not IDENTIFIER.fullmatch(name):
+        raise GraphError(f"header: {where} {name!r} is no C identifier")
+    if name in KEYWORDS or STDINT.fullmatch(name) or name in macros:
+        raise GraphError(f"header: {where} {name!r} is a word of C, C++ or <stdint.h>")
+    if name.startswith("_") or "__" in name or name.endswith("_"):
+        raise GraphError(f"header: {where} {name!r} is reserved in C++ (underscore first or last, or two together)")
+
+
+def _check_distinct(names: Sequence[str], where: str) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise GraphError(f"header: {where}: used twice: {', '.join(map(repr, twice))}")

@@ -1,0 +1,174 @@
+"""A whole program as one module of text IR.
+
+    i32 name(ptr inputs, ptr outputs, ptr state, ptr arena, i64 dim..)     arrays of pointers; the arena is 64-byte aligned
+    i64 name_arena(i64 dim..)                                              bytes that the arena must have
+
+The result is 0, or 1 + n where the n-th message of the program says what is wrong.  Large constants are external symbols
+`graphc_<key>` of 64-byte alignment: the JIT binds them to arrays, the ELF writer to read-only data.
+
+Equal kernels are emitted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.ir.dims import Dim, evaluate, maximum
+from graphc.ir.plan import Buffer, Contraction, CopyStep, Kernel, KernelStep, Program, RangeStep
+from graphc.ir.types import itemsize
+
+from .contraction import emit_contraction, workspace_bytes
+from .gemm.epilogue import sizes_of as contraction_symbols
+from .kernel import emit_kernel, kernel_symbols, split_extent
+from .sizes import Environment, environment, size_value, symbol_register
+from .target import Target
+from .text import Function, Int, Module
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """The text of a program's module, and what it needs."""
+
+    text: str
+    name: str
+    arena: int | Dim  # bytes, workspaces included
+    constants: tuple[str, ...]  # symbols to bind
+
+    def arena_bytes(self, sizes: dict[str, int]) -> int:
+        return evaluate(self.arena, sizes)
+
+
+def constant_symbol(key: str) -> str:
+    return f"graphc_{key}"
+
+
+def emit_program(program: Program, target: Target, module: Module | None = None) -> Emitted:
+    """The module of a program; with `module` given, the program is added to it."""
+    module = module or Module()
+    workspace = workspace_of(program, target)
+    arena = program.arena + workspace
+    constants = tuple(constant_symbol(c.key) for c in program.constants)
+    for symbol in constants:
+        module.add_global(symbol, f"@{symbol} = external constant i8, align 64")
+    _Writer(module, program, target).write()
+    emit_arena(module, program, arena)
+    return Emitted(module.text(), program.name, arena, constants)
+
+
+def workspace_of(program: Program, target: Target) -> int | Dim:
+    """Bytes behind the arena that matrix products pack into."""
+    most: int | Dim = 0
+    for step in program.steps:
+        if isinstance(step, KernelStep) and isinstance(step.kernel, Contraction):
+            most = maximum(most, workspace_bytes(step.kernel, target))
+    return most
+
+
+def parameters(program: Program) -> str:
+    return "".join(f", i64 {symbol_register(s)}" for s in program.symbols)
+
+
+def emit_arena(module: Module, program: Program, arena: int | Dim) -> None:
+    function = Function(module, f"define i64 @{program.name}_arena({parameters(program)[2:]}) #0")
+    function.emit(f"ret i64 {size_value(function, arena, environment(program.symbols))}")
+    module.add(f"{program.name}_arena", function.text())
+
+
+class _Writer:
+    """Writes the entry function of a program."""
+
+    def __init__(self, module: Module, program: Program, target: Target) -> None:
+        self.module = module
+        self.program = program
+        self.target = target
+        self.function = Function(module, f"define i32 @{program.name}(ptr %inputs, ptr %outputs, ptr %state, ptr %arena"
+                                         f"{parameters(program)}) #0")
+        self.env: Environment = environment(program.symbols)
+        self.pointers: dict[int, str] = {}
+
+    def write(self) -> None:
+        for number, buffer in enumerate(self.program.buffers):
+            self.pointers[number] = self.pointer(buffer)
+        for step in self.program.steps:
+            if isinstance(step, KernelStep):
+                self.kernel(step)
+            elif isinstance(step, RangeStep):
+                self.check(step)
+            else:
+                self.copy(step)
+        self.function.emit("ret i32 0")
+        self.module.add(self.program.name, self.function.text())
+
+    def size(self, size: int | Dim) -> Int:
+        return size_value(self.function, size, self.env)
+
+    def pointer(self, buffer: Buffer) -> str:
+        if buffer.place == "arena":
+            return self.function.element("i8", "%arena", self.size(buffer.offset))
+        if buffer.place == "constant":
+            return f"@{constant_symbol(self.program.constants[buffer.number].key)}"
+        table = {"input": "%inputs", "output": "%outputs", "state": "%state"}[buffer.place]
+        return self.function.value(f"load ptr, ptr {self.function.element('ptr', table, buffer.number)}, align 8")
+
+    def kernel(self, step: KernelStep) -> None:
+        name = kernel_function(self.module, step.kernel, self.target)
+        pointers = [f"ptr {self.pointers[b]}" for b in step.buffers]
+        if isinstance(step.kernel, Kernel):
+            sizes = [f"i64 {symbol_register(s)}" for s in kernel_symbols(step.kernel)]
+            rest = ["i64 0", f"i64 {self.size(split_extent(step.kernel))}"]
+        else:
+            sizes = [f"i64 {symbol_register(s)}" for s in contraction_symbols(step.kernel)]
+            rest = [f"ptr {self.function.element('i8', '%arena', self.size(self.program.arena))}"]
+        self.function.emit(f"call void @{name}({', '.join([*pointers, *sizes, *rest])})")
+
+    def check(self, step: RangeStep) -> None:
+        buffer = self.program.buffers[step.buffer]
+        name = range_function(self.module, buffer.dtype)
+        good = self.function.value(f"call i1 @{name}(ptr {self.pointers[step.buffer]}, i64 {self.size(buffer.size)}, "
+                                   f"i64 {self.size(step.extent)})")
+        bad, after = self.function.new_label("bad"), self.function.new_label("after")
+        self.function.branch_if(good, after, bad)
+        self.function.place(bad)
+        self.function.emit(f"ret i32 {1 + step.number}")
+        self.function.place(after)
+
+    def copy(self, step: CopyStep) -> None:
+        source = self.program.buffers[step.source]
+        nbytes = self.size(source.size * itemsize(source.dtype))
+        self.function.call("void", "llvm.memcpy.p0.p0.i64", ("ptr", self.pointers[step.target]),
+                           ("ptr", self.pointers[step.source]), ("i64", nbytes), ("i1", "false"))
+
+
+def kernel_function(module: Module, kernel: Kernel | Contraction, target: Target) -> str:
+    """The name of the kernel's function, which is emitted when it is first asked for."""
+    names = module.kernels
+    key = repr(kernel)  # 0.0 and -0.0 are equal numbers, but not equal text
+    if key not in names:
+        names[key] = f"{'kernel' if isinstance(kernel, Kernel) else 'matmul'}_{len(names)}"
+        emit = emit_kernel if isinstance(kernel, Kernel) else emit_contraction
+        emit(module, kernel, target, names[key])  # type: ignore[arg-type]
+    return names[key]
+
+
+def range_function(module: Module, dtype: str) -> str:
+    """`i1 f(ptr data, i64 n, i64 extent)`: whether all elements lie in [-extent, extent)."""
+    name = f"in_range_{dtype}"
+    if name in module.functions:
+        return name
+    bits = itemsize(dtype) * 8
+    extend = "zext" if dtype.startswith("uint") else "sext"
+    function = Function(module, f"define internal i1 @{name}(ptr %data, i64 %n, i64 %extent) #0")
+    wrong = function.loop(0, "%n", 1, [("i1", "false")], lambda i, c: [outside(function, bits, extend, i, c[0])])
+    function.emit(f"ret i1 {function.value(f'xor i1 {wrong[0]}, true')}")
+    module.add(name, function.text())
+    return name
+
+
+def outside(function: Function, bits: int, extend: str, index: Int, wrong: str) -> str:
+    value = function.value(f"load i{bits}, ptr {function.element(f'i{bits}', '%data', index)}, align {bits // 8}")
+    if bits < 64:
+        value = function.value(f"{extend} i{bits} {value} to i64")
+    shifted = function.value(f"add i64 {value}, %extent")
+    twice = function.value("shl i64 %extent, 1")
+    bad = function.value(f"icmp uge i64 {shifted}, {twice}")
+    return function.value(f"or i1 {wrong}, {bad}")

@@ -1,0 +1,225 @@
+"""Sine, cosine, tangent and their inverses.
+
+Arguments are reduced by n pi/2 to a pair r in [-pi/4, pi/4].  Up to a bound this is Cody and Waite's subtraction of
+n times the parts of pi/2; if any lane is beyond, a branch multiplies by the digits of 2/pi that matter (Payne and
+Hanek), which is right up to the largest double.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from .exp_log import keep_tiny, polynomial
+from .payne_hanek import reduce_large
+from .real import Pair, Real
+
+# pi/2 in parts of a full double or float each, and in parts of 33 bits for machines without fused multiply-add.
+HALF_PI = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591698e-33)
+HALF_PI_SINGLE = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+HALF_PI_SHORT = (1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32)
+QUARTER_PI = ((0.7853981852531433, -2.1855694143368964e-08), (0.7853981633974483, 3.061616997868383e-17))
+
+Angle = tuple[str, Pair]  # the quadrant in the low two bits of an integer, and the rest in [-pi/4, pi/4]
+
+
+class Turned(NamedTuple):
+    """Sine and cosine of the rest as pairs, and the quadrant."""
+
+    quadrant: str
+    sine: Pair
+    cosine: Pair
+
+
+def reduce(m: Real, x: str) -> Angle:
+    limit = m.choose(2.0**16, 2.0**30 if m.lanes.target.has_fma else 2.0**20)
+    if m.bits == 32 and not m.lanes.target.has_fma:
+        return _in_double(m, x)
+    large = m.compare("oge", m.abs(x), limit)
+    quadrant, rest = _cody_waite(m, m.select(large, 0.0, x))
+
+    def beyond() -> list[str]:
+        far_quadrant, far = _payne_hanek(m, m.select(large, x, 1.0))
+        return [m.bit_select(large, far_quadrant, quadrant), m.select(large, far.high, rest.high),
+                m.select(large, far.low, rest.low)]
+
+    real, whole = m.lanes.vector(m.kind), m.lanes.vector(m.integer)
+    quadrant, high, low = m.lanes.function.choose(
+        m.lanes.any(large), (whole, real, real), beyond, lambda: [quadrant, rest.high, rest.low])
+    return quadrant, Pair(high, low)
+
+
+def _cody_waite(m: Real, x: str) -> Angle:
+    n, low_bits = m.nearest(x, 2 / math.pi)
+    if not m.lanes.target.has_fma:
+        return low_bits, _subtract_short(m, x, n)
+    first, second, third = HALF_PI_SINGLE if m.bits == 32 else HALF_PI
+    exact = m.nfma(n, first, x)  # a multiple of the last bit of `first` below 1, hence exact
+    if m.bits == 32:
+        near = m.nfma(n, second, exact)
+        return low_bits, m.fast_two_sum(near, m.mul(n, -third))
+    product = m.two_product(n, second)
+    near_pair = m.two_sum(exact, m.neg(product.high))
+    return low_bits, m.fast_two_sum(near_pair.high, m.nfma(n, third, m.sub(near_pair.low, product.low)))
+
+
+def _subtract_short(m: Real, x: str, n: str) -> Pair:
+    first, second, third, rest = HALF_PI_SHORT
+    high = m.sub(x, m.mul(n, first))
+    one = m.two_sum(high, m.neg(m.mul(n, second)))
+    two = m.two_sum(one.high, m.neg(m.mul(n, third)))
+    return m.fast_two_sum(two.high, m.sub(m.add(one.low, two.low), m.mul(n, rest)))
+
+
+def _payne_hanek(m: Real, x: str) -> Angle:
+    if m.bits == 64:
+        return reduce_large(m, x)
+    wide = Real(m.lanes, 64)
+    quadrant, rest = reduce_large(wide, m.lanes.convert("fpext", "float", x, "double"))
+    return m.lanes.convert("trunc", "i64", quadrant, "i32"), _narrow(m, rest)
+
+
+def _in_double(m: Real, x: str) -> Angle:
+    quadrant, rest = reduce(Real(m.lanes, 64), m.lanes.convert("fpext", "float", x, "double"))
+    return m.lanes.convert("trunc", "i64", quadrant, "i32"), _narrow(m, rest)
+
+
+def _narrow(m: Real, rest: Pair) -> Pair:
+    high = m.lanes.convert("fptrunc", "double", rest.high, "float")
+    lost = Real(m.lanes, 64).sub(rest.high, m.lanes.convert("fpext", "float", high, "double"))
+    return Pair(high, m.lanes.convert("fptrunc", "double", lost, "float"))
+
+
+def turned(m: Real, quadrant: str, rest: Pair) -> Turned:
+    """Sine and cosine kernels on [-pi/4, pi/4]."""
+    r, low = rest
+    z = m.mul(r, r)
+    sine = m.fma(m.mul(z, r), polynomial(m, "sin", z), low)
+    half = m.mul(z, 0.5)
+    top = m.fast_two_sum(1.0, m.neg(half))
+    cosine = m.fma(m.mul(z, z), polynomial(m, "cos", z), m.sub(top.low, m.mul(r, low)))
+    return Turned(quadrant, Pair(r, sine), Pair(top.high, cosine))
+
+
+def _turn(m: Real, parts: Turned, *, ahead: int) -> str:
+    """The sine of the angle plus `ahead` quadrants."""
+    quadrant = m.bit("add", parts.quadrant, ahead) if ahead else parts.quadrant
+    value = m.select(is_odd(m, quadrant), m.add(*parts.cosine), m.add(*parts.sine))
+    sign = m.bit("shl", m.bit("and", quadrant, 2), m.bits - 2)
+    return m.from_bits(m.bit("xor", m.to_bits(value), sign))
+
+
+def is_odd(m: Real, quadrant: str) -> str:
+    return m.bit_compare("ne", m.bit("and", quadrant, 1), 0)
+
+
+def finite_or_nan(m: Real, x: str, result: str) -> str:
+    return m.select(m.compare("ult", m.abs(x), math.inf), result, math.nan)
+
+
+def sin(m: Real, x: str) -> str:
+    result = _turn(m, turned(m, *reduce(m, x)), ahead=0)
+    return finite_or_nan(m, x, keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2)))
+
+
+def cos(m: Real, x: str) -> str:
+    return finite_or_nan(m, x, _turn(m, turned(m, *reduce(m, x)), ahead=1))
+
+
+def tan(m: Real, x: str) -> str:
+    result = tangent(m, turned(m, *reduce(m, x)))
+    return finite_or_nan(m, x, keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2)))
+
+
+def tangent(m: Real, parts: Turned) -> str:
+    """sine/cosine, or -cosine/sine in odd quadrants."""
+    odd = is_odd(m, parts.quadrant)
+    top = Pair(m.select(odd, m.neg(parts.cosine.high), parts.sine.high),
+               m.select(odd, m.neg(parts.cosine.low), parts.sine.low))
+    bottom = Pair(m.select(odd, parts.sine.high, parts.cosine.high), m.select(odd, parts.sine.low, parts.cosine.low))
+    return m.add(*m.pair_quotient(m.fast_two_sum(*top), m.fast_two_sum(*bottom)))
+
+
+# -- inverses --
+
+def asin(m: Real, x: str) -> str:
+    near, root, tail = _arc(m, x)
+    size = m.abs(x)
+    high, low = QUARTER_PI[m.bits == 64]
+    # pi/2 - 2(root + tail), the root as a pair.
+    far = m.sub(2 * high, m.sub(m.mul(2.0, m.add(root.high, m.add(root.low, tail))), 2 * low))
+    result = m.copysign(m.select(m.compare("ole", size, 0.5), near, far), x)
+    result = m.select(m.compare("ugt", size, 1.0), math.nan, result)
+    return keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2))
+
+
+def _arc(m: Real, x: str) -> tuple[str, Pair, str]:
+    """asin(|x|) for |x| <= 1/2; else s = sqrt((1 - |x|)/2) as a pair and asin(s) - s."""
+    size = m.abs(x)
+    near = m.compare("ole", size, 0.5)
+    z = m.select(near, m.mul(size, size), m.fma(-0.5, size, 0.5))
+    root = m.sqrt(z)
+    safe = m.select(m.compare("ogt", root, 0.0), root, 1.0)
+    error = m.div(m.neg(m.residual(z, root, root)), m.add(safe, safe))
+    base = m.select(near, size, root)
+    tail = m.mul(m.mul(base, z), polynomial(m, "asin", z))
+    return m.add(base, tail), Pair(root, error), tail
+
+
+def acos(m: Real, x: str) -> str:
+    """pi/2 - asin(x) near 0, 2 asin(s) near 1, pi - 2 asin(s) near -1."""
+    near, root, tail = _arc(m, x)
+    high, low = QUARTER_PI[m.bits == 64]
+    small = m.compare("ole", m.abs(x), 0.5)
+    negative = m.compare("olt", x, 0.0)
+    tail_near = m.copysign(tail, x)
+    middle = m.sub(2 * high, m.sub(x, m.sub(2 * low, tail_near)))
+    corrected = m.add(root.high, m.add(root.low, tail))
+    twice = m.add(corrected, corrected)
+    left = m.sub(4 * high, m.sub(twice, 4 * low))
+    result = m.select(small, middle, m.select(negative, left, twice))
+    return m.select(m.compare("ugt", m.abs(x), 1.0), math.nan, result)
+
+
+def atan(m: Real, x: str) -> str:
+    result = _angle(m, m.abs(x), m.real(1.0))
+    return m.select(m.is_nan(x), x, keep_tiny(m, x, m.copysign(result, x), limit=2.0 ** (-m.mantissa / 2 - 2)))
+
+
+def _angle(m: Real, a: str, b: str, *, turned_back: str | None = None) -> str:
+    """atan(a/b) for a, b >= 0 and not both 0 or infinite; pi minus it where `turned_back` holds.
+
+    With p the lesser and q the greater of a and b, atan(p/q) is near 0 or pi/4 + atan((p - q)/(p + q)); the answer is a
+    whole number k of quarter turns plus or minus that, all in one sum.
+    """
+    steep = m.compare("ogt", a, b)
+    p, q = m.select(steep, b, a), m.select(steep, a, b)
+    wide = m.compare("ogt", p, m.mul(q, math.tan(math.pi / 8)))
+    t = m.div(m.select(wide, m.sub(p, q), p), m.select(wide, m.add(p, q), q))
+    z = m.mul(t, t)
+    tail = m.mul(m.mul(t, z), polynomial(m, "atan", z))
+    quarters, direction = m.select(wide, 1.0, 0.0), m.real(1.0)
+    quarters = m.select(steep, m.sub(2.0, quarters), quarters)
+    direction = m.select(steep, -1.0, direction)
+    if turned_back:
+        quarters = m.select(turned_back, m.sub(4.0, quarters), quarters)
+        direction = m.select(turned_back, m.neg(direction), direction)
+    high, low = QUARTER_PI[m.bits == 64]
+    total = m.fast_two_sum(m.mul(quarters, high), m.mul(direction, t))
+    rest = m.fma(direction, tail, m.fma(quarters, low, total.low))
+    # Three quarter turns do not fit the format: what their product lost belongs to the rest.
+    return m.add(total.high, m.add(rest, m.residual(m.mul(quarters, high), quarters, high)))
+
+
+def atan2(m: Real, y: str, x: str) -> str:
+    a, b = m.abs(y), m.abs(x)
+    both_infinite = m.both(m.compare("oeq", a, math.inf), m.compare("oeq", b, math.inf))
+    a, b = m.select(both_infinite, 1.0, a), m.select(both_infinite, 1.0, b)
+    # Halving keeps a + b finite, doubling often keeps the quotient of subnormals right.
+    large = m.compare("ogt", m.select(m.compare("ogt", a, b), a, b), m.largest / 4)
+    a, b = (m.select(large, m.mul(value, 0.25), value) for value in (a, b))
+    nothing = m.both(m.compare("oeq", a, 0.0), m.compare("oeq", b, 0.0))
+    back = m.bit_compare("slt", m.to_bits(x), 0)
+    result = _angle(m, a, m.select(nothing, 1.0, b), turned_back=back)
+    result = m.copysign(result, y)
+    return m.select(m.compare("uno", x, y), m.add(x, y), result)

@@ -1,0 +1,62 @@
+"""A request -> machine code in this process: graph passes, lowering, code generation, linking.
+
+Nothing here knows of sessions: what comes out is the address of one native function and the data it is called with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codegen.jit import Cache, Loaded, load
+from codegen.program import Emitted, constant_symbol, emit_program
+from codegen.target import target
+from passes.lower import Request, lower
+from passes.pipeline import optimise
+
+from .arrays import constant_array
+from .config import Options
+from .ir.plan import Program
+
+
+@dataclass
+class Compiled:
+    """A native function with what it was made from."""
+
+    request: Request  # after the graph passes
+    program: Program
+    emitted: Emitted
+    loaded: Loaded
+
+    @property
+    def address(self) -> int:
+        return self.loaded.addresses[self.program.name]
+
+
+def optimised(request: Request, options: Options) -> Request:
+    """The request on optimised nodes."""
+    targets = [*request.outputs, *(value for _, value in request.updates)]
+    results = optimise(targets, options)
+    count = len(request.outputs)
+    updates = tuple((variable, value) for (variable, _), value in zip(request.updates, results[count:]))
+    return replace(request, outputs=tuple(results[:count]), updates=updates)
+
+
+def planned(request: Request, options: Options) -> tuple[Request, Program]:
+    """The optimised request and its program."""
+    request = optimised(request, options)
+    return request, lower(request)
+
+
+def compile_request(request: Request, options: Options) -> Compiled:
+    """Native code for the request, from the cache where it is there."""
+    request, program = planned(request, options)
+    chosen = target(options.target)
+    emitted = emit_program(program, chosen)
+    cache = Cache(Path(options.cache_dir), options.cache)
+    data = cache.object_of(emitted.text, chosen)
+    arrays = [constant_array(c.data) for c in program.constants]
+    symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(program.constants, arrays)}
+    loaded = load(data, [program.name, f"{program.name}_arena"], chosen, symbols, kept=arrays)
+    return Compiled(request, program, emitted, loaded)
+

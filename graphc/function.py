@@ -1,0 +1,117 @@
+"""A compiled function: arrays in, arrays out, variables changed in place, all in one native call.
+
+    step = sess.function([x, t], loss, updates=...)
+    step(xs, ts)                 new result arrays
+    step(xs, ts, out=buffer)     no allocation
+
+Calls from several threads are in order: a function that changes variables holds its session's lock, and every call has
+an arena of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import ctypes
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .arrays import aligned_array, pointers
+from .binding import as_array, bind_sizes, check_out
+from .compiler import Compiled
+from .ir.dims import evaluate
+from .ir.errors import FeedError, GraphError, SessionError
+from .ir.plan import Array
+from .ir.types import from_storage, storage_dtype
+
+if TYPE_CHECKING:
+    from .session import Session
+
+Arrays = list[np.ndarray[Any, Any]]
+
+
+class Function:
+    """Callable with one argument per input, in order.  Made by `Session.function`."""
+
+    def __init__(self, session: Session, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
+        self.session = session
+        self.compiled = compiled
+        self.program = compiled.program
+        self.single = single
+        self.where = where
+        self.state = [session.storage(a.name) for a in self.program.state]
+        self.state_pointers = pointers(self.state)
+        self.entry: Any = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4,
+                                           *[ctypes.c_int64] * len(self.program.symbols))(compiled.address)
+        self.arenas: list[np.ndarray[Any, Any]] = []
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.program.inputs)
+        return f"<graphc function {self.program.name}({inputs})>"
+
+    def __call__(self, *args: Any, out: Any = None) -> Any:
+        """Runs once.  `out` is an array, or a list of arrays where there are several outputs.
+
+        Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
+        """
+        self.session.check_open()
+        program = self.program
+        if len(args) != len(program.inputs):
+            raise FeedError(f"{self!r}: expected {len(program.inputs)} arguments, got {len(args)}")
+        inputs = [as_array(spec, value, lambda k=k: self.where(k))  # type: ignore[misc]
+                  for k, (spec, value) in enumerate(zip(program.inputs, args))]
+        sizes = bind_sizes(program.inputs, [a.shape for a in inputs], program.checks, self.where)
+        outputs = self.outputs(out, sizes, inputs)
+        self.run(inputs, outputs, sizes)
+        if out is not None:
+            return out
+        results = [shown(a, spec) for a, spec in zip(outputs, program.outputs)]
+        return results[0] if self.single else results
+
+    def outputs(self, out: Any, sizes: dict[str, int], inputs: Arrays) -> Arrays:
+        """New arrays, or the caller's after a check; inputs that share memory with those are copied."""
+        shapes = [tuple(evaluate(size, sizes) for size in spec.shape) for spec in self.program.outputs]
+        if out is None:
+            return [np.empty(shape, storage_dtype(spec.dtype)) for spec, shape in zip(self.program.outputs, shapes)]
+        given = [out] if self.single else list(out)
+        if len(given) != len(shapes):
+            raise FeedError(f"out: expected {len(shapes)} arrays, got {len(given)}")
+        for spec, array, shape in zip(self.program.outputs, given, shapes):
+            check_out(spec, array, shape)
+        for k, array in enumerate(given):
+            if any(np.may_share_memory(array, other) for other in [*given[:k], *self.state]):
+                raise FeedError("out: a buffer shares memory with another one or with a variable")
+            for position, value in enumerate(inputs):
+                if np.may_share_memory(array, value):
+                    inputs[position] = value.copy()
+        return given
+
+    def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
+        arena = self.take_arena(self.compiled.emitted.arena_bytes(sizes))
+        arguments = (pointers(inputs), pointers(outputs), self.state_pointers, arena.ctypes.data,
+                     *(sizes[s] for s in self.program.symbols))
+        if self.state:
+            with self.session.lock:
+                status = self.entry(*arguments)
+        else:
+            status = self.entry(*arguments)
+        self.arenas.append(arena)
+        if status:
+            raise GraphError(self.program.messages[status - 1])
+
+    def take_arena(self, nbytes: int) -> np.ndarray[Any, Any]:
+        """An arena of at least so many bytes; given back by appending it to `arenas`."""
+        try:
+            arena = self.arenas.pop()
+        except IndexError:
+            return aligned_array(nbytes)
+        return arena if arena.nbytes >= nbytes else aligned_array(nbytes)
+
+
+def shown(array: np.ndarray[Any, Any], spec: Array) -> Any:
+    """A result as the user gets it: a NumPy scalar where the rank is 0."""
+    return from_storage(array, spec.dtype)[()]
+
+
+def closed(name: str) -> SessionError:
+    return SessionError(f"{name}: the session is closed; open another with gc.Session()")

@@ -1,0 +1,148 @@
+"""Layers and losses, composed of other ops: nothing below the graph knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import pi, sqrt
+from typing import Any
+
+import graphc.functions as fn
+
+from . import init
+from .ir.dims import product
+from .ir.errors import DTypeError, GraphError, ShapeError, user_line
+from .ir.node import Node, default_graph
+from .ir.types import is_float, is_integer, shape_text
+
+
+def relu(x: Node) -> Node:
+    """max(x, 0) for every element, of x's shape; its derivative at 0 is 0, and NaN stays NaN.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> gc.nn.relu(gc.constant([-1.0, 2.0])).shape
+        (2,)
+    """
+    return fn.relu(x)
+
+
+def sigmoid(x: Node) -> Node:
+    """1 / (1 + exp(-x)) for every element, of x's shape."""
+    return fn.sigmoid(x)
+
+
+def softplus(x: Node) -> Node:
+    """log(1 + exp(x)) for every element, without overflow."""
+    return fn.softplus(x)
+
+
+def gelu(x: Node, approximate: bool = True) -> Node:
+    """x times the normal distribution function (Hendrycks and Gimpel 2016, eq. 2), or its tanh approximation."""
+    if approximate:
+        return 0.5 * x * (1.0 + fn.tanh(sqrt(2.0 / pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1.0 + fn.erf(x * sqrt(0.5)))
+
+
+def log_softmax(x: Node, axis: int = -1) -> Node:
+    """x - logsumexp(x) along `axis`, of x's shape."""
+    shifted = x - fn.stop_gradient(fn.max(x, axis=axis, keepdims=True))
+    return shifted - fn.log(fn.sum(fn.exp(shifted), axis=axis, keepdims=True))
+
+
+def softmax(x: Node, axis: int = -1) -> Node:
+    """exp(x) / sum(exp(x)) along `axis`, of x's shape, without overflow.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> gc.nn.softmax(gc.placeholder("float32", ("n", 3))).type.dtype
+        'float32'
+    """
+    e = fn.exp(x - fn.stop_gradient(fn.max(x, axis=axis, keepdims=True)))
+    return e / fn.sum(e, axis=axis, keepdims=True)
+
+
+def softmax_cross_entropy(logits: Node, labels: Node) -> Node:
+    """Cross-entropy of softmax(logits) against labels, one value per row: float of shape logits.shape[:-1].
+
+    labels: integers of shape logits.shape[:-1], classes counted from 0 (a label outside gives NaN), or probabilities
+    of the shape of the logits.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> logits = gc.placeholder("float32", ("batch", 10))
+        >>> gc.nn.softmax_cross_entropy(logits, gc.placeholder("int32", ("batch",))).type
+        Type(dtype='float32', shape=(batch,))
+    """
+    if not is_float(logits.dtype) or logits.ndim == 0:
+        raise DTypeError(f"softmax_cross_entropy: logits are floats of at least rank 1, got {logits.type}\n  at {user_line()}")
+    if is_integer(labels.dtype):
+        return integer_cross_entropy(logits, labels)
+    if labels.ndim != logits.ndim:
+        raise ShapeError(f"softmax_cross_entropy: probabilities have the logits' shape {shape_text(logits.shape)}, got "
+                         f"{shape_text(labels.shape)}; class numbers are integers, got {labels.dtype}\n  at {user_line()}")
+    return -fn.sum(labels * log_softmax(logits), axis=-1)
+
+
+def integer_cross_entropy(logits: Node, labels: Node) -> Node:
+    if labels.ndim != logits.ndim - 1:
+        raise ShapeError(f"softmax_cross_entropy: integer labels have shape {shape_text(logits.shape[:-1])}, got "
+                         f"{shape_text(labels.shape)}\n  at {user_line()}")
+    classes = logits.shape[-1]
+    shifted = logits - fn.stop_gradient(fn.max(logits, axis=-1, keepdims=True))
+    total = fn.log(fn.sum(fn.exp(shifted), axis=-1))
+    chosen = fn.equal(fn.expand_dims(labels, -1), fn.arange(classes, dtype=labels.dtype))
+    own = fn.sum(fn.where(chosen, shifted, 0.0), axis=-1)
+    valid = fn.logical_and(labels >= 0, labels < classes) if isinstance(classes, int) else labels >= 0
+    return fn.where(valid, total - own, float("nan"))
+
+
+def sigmoid_cross_entropy(logits: Node, labels: Node) -> Node:
+    """Cross-entropy of sigmoid(logits) against labels from [0, 1], one value per element."""
+    return fn.softplus(logits) - labels * logits
+
+
+def layer_norm(x: Node, scale: Node | None = None, offset: Node | None = None, epsilon: float = 1e-5) -> Node:
+    """(x - mean) / sqrt(variance + epsilon) along the last axis (Ba et al. 2016), times scale plus offset."""
+    centred = x - fn.mean(x, axis=-1, keepdims=True)
+    result = centred * fn.rsqrt(fn.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    result = result if scale is None else result * scale
+    return result if offset is None else result + offset
+
+
+def dense(x: Node, units: int, activation: Callable[[Node], Node] | None = None, *, name: str = "dense", seed: int = 0,
+          kernel: Any = None, bias: Any = True) -> Node:
+    """activation(x @ kernel + bias): x of shape (..., n) gives (..., units).
+
+    Declares the variables `name/kernel` of shape (n, units), by default from `init.he_normal`, and `name/bias`, by
+    default zeros; `bias=False` leaves it out.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> with gc.Graph():
+        ...     x = gc.placeholder("float32", ("batch", 4))
+        ...     gc.nn.dense(x, 3, gc.nn.relu).shape
+        (batch, 3)
+    """
+    width = x.shape[-1] if x.ndim else None
+    if not isinstance(width, int):
+        raise GraphError(f"dense: the last axis of {x.type} must have a known length\n  at {user_line()}")
+    with x.graph, default_graph().name_scope(name):
+        kernel = init.he_normal((width, units), seed=seed, dtype=x.dtype) if kernel is None else kernel
+        weights = fn.variable(kernel, name="kernel")
+        offset = None
+        if bias is not False:
+            offset = fn.variable(init.zeros((units,), x.dtype) if bias is True else bias, name="bias")
+    y = fn.matmul(x, weights)
+    y = y if offset is None else y + offset
+    return y if activation is None else activation(y)
+
+
+def parameters_of(x: Node) -> int:
+    """How many numbers there are in the variables that x depends on."""
+    from .ir.node import ancestors
+
+    return sum(int(product(n.shape)) for n in ancestors([x]) if n.op.name == "variable")

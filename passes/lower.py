@@ -1,0 +1,240 @@
+"""Graph -> program: the last pass.  What comes out holds no nodes (`graphc.ir.plan`).
+
+    outputs, updates  --roots, groups-->  kernels over nodes  --schedule, memory-->  steps over buffers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+import hashlib
+
+from graphc.ir.dims import Dim, product, symbols_of
+from graphc.ir.errors import GraphError
+from graphc.ir.node import Node, ancestors
+from graphc.ir.plan import (Array, Buffer, Constant, Contraction, CopyStep, Kernel, KernelStep, Map, Program, RangeStep)
+from graphc.ir.types import to_storage
+
+from .groups import Group, form_groups
+from .kernels import Draft, Place, Scratch, contraction_step, loop_kernel, piecewise_kernels
+from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
+from .roots import forced_roots, is_leaf, storage, without_casts
+from .schedule import schedule
+
+Step = KernelStep | RangeStep | CopyStep
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a native function shall do: read `inputs`, return `outputs`, give variables new values."""
+
+    name: str
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    updates: tuple[tuple[Node, Node], ...] = ()  # (variable, new value)
+    state: tuple[Node, ...] = ()  # the order of variables, where the caller fixes it
+
+
+def without_reshape(node: Node) -> Node:
+    """An output in memory is the same bytes in any shape."""
+    while node.op.name == "reshape":
+        node = node.operands[0]
+    return node
+
+
+def lower(request: Request) -> Program:
+    """The program of optimised nodes."""
+    outputs = [without_reshape(node) for node in request.outputs]
+    updates = [(variable, without_reshape(value)) for variable, value in request.updates]
+    targets = [*outputs, *(value for _, value in updates)]
+    roots, groups = form_groups(forced_roots(targets))
+    stored = stored_roots(groups, targets)
+    drafts = [draft for group in groups for draft in drafts_of(group, roots, stored)]
+    becomes = {value: variable for variable, value in updates if not is_leaf(value)}
+    steps = schedule(drafts, becomes)
+    return Assembly(request, outputs, updates, steps, roots).program()
+
+
+def stored_roots(groups: Sequence[Group], targets: Sequence[Node]) -> set[Node]:
+    """Roots that somebody outside their kernel reads."""
+    return {n for group in groups for n in group.reads} | set(targets) | {
+        r for group in groups if group.kind == "alone" for r in group.roots}
+
+
+def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
+    if group.kind == "alone":
+        return piecewise_kernels(group.roots[0], roots)
+    if group.kind == "contraction":
+        return [contraction_step(group, roots, stored)]
+    return [loop_kernel(group, roots, stored)]
+
+
+class Assembly:
+    """Steps over nodes become steps over buffers."""
+
+    def __init__(self, request: Request, outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]],
+                 steps: Sequence[Draft], roots: set[Node]) -> None:
+        self.request = request
+        self.outputs = outputs
+        self.updates = updates
+        self.steps = steps
+        self.roots = roots
+        self.nodes = ancestors([*request.outputs, *(v for _, v in request.updates)])
+        self.state = request.state or tuple(dict.fromkeys(
+            [n for n in self.nodes if n.op.name == "variable"] + [v for v, _ in updates]))
+        self.buffers: list[Buffer] = []
+        self.number_of: dict[Place, int] = {}
+        self.same: dict[Place, Place] = {}
+        self.constants: list[Constant] = []
+        self.messages: list[str] = []
+        self.arena: int | Dim = 0
+
+    def program(self) -> Program:
+        symbols = self.symbols()
+        self.place_leaves()
+        first, last = self.place_results()
+        self.place_arena({source for source, _ in last})
+        return Program(
+            self.request.name, symbols, tuple(map(array, self.request.inputs)),
+            tuple(Array(f"output{k}", n.dtype, n.shape) for k, n in enumerate(self.request.outputs)),
+            tuple(map(array, self.state)), tuple(self.constants), tuple(self.buffers),
+            (*first, *self.kernel_steps(), *(CopyStep(self.number(source), target) for source, target in last)),
+            self.arena, tuple(dict.fromkeys(c for n in self.nodes for c in n.checks)), tuple(self.messages))
+
+    def symbols(self) -> tuple[str, ...]:
+        """The run-time sizes; each must be the length of an axis of an input."""
+        known = {names[0] for n in self.request.inputs for size in n.shape
+                 if len(names := symbols_of(size)) == 1 and size == Dim.symbol(names[0])}
+        for node in self.nodes:
+            for name in symbols_of(*node.shape):
+                if name not in known:
+                    raise GraphError(f"{node.op.name}: the size {name!r} of {node.type} is not the length of any axis of "
+                                     f"the inputs ({', '.join(n.name for n in self.request.inputs) or 'none'}), so it "
+                                     f"would be unknown at run time\n  at {node.loc}")
+        return tuple(sorted(known))
+
+    # -- buffers --
+    def number(self, place: Place) -> int:
+        return self.number_of[self.same.get(place, place)]
+
+    def add(self, buffer: Buffer, place: Place | None = None) -> int:
+        self.buffers.append(buffer)
+        if place is not None:
+            self.number_of[place] = len(self.buffers) - 1
+        return len(self.buffers) - 1
+
+    def place_leaves(self) -> None:
+        for k, node in enumerate(self.request.inputs):
+            self.add(Buffer(node.dtype, node.size, "input", k, name=node.name), node)
+        for k, node in enumerate(self.state):
+            self.add(Buffer(node.dtype, node.size, "state", k, name=node.name), node)
+        for node in self.nodes:
+            if node.op.name == "constant" and is_leaf(node):
+                self.add_constant(node)
+
+    def add_constant(self, node: Node) -> None:
+        bits = node.attrs["value"]
+        data = to_storage(bits.array, node.dtype).tobytes()
+        key = hashlib.sha256(f"{node.dtype}{bits.array.shape}".encode() + data).hexdigest()[:24]
+        self.constants.append(Constant(key, node.dtype, bits.array.shape, data))
+        self.add(Buffer(node.dtype, node.size, "constant", len(self.constants) - 1, name=key), node)
+
+    def place_results(self) -> tuple[list[Step], list[tuple[Place, int]]]:
+        """Puts results where they are wanted; returns the copies to make before the kernels, and those after."""
+        first: list[Step] = []
+        last: list[tuple[Place, int]] = []
+        for k, node in enumerate(self.outputs):
+            result = Buffer(node.dtype, node.size, "output", k, name=f"output{k}")
+            if is_leaf(node):
+                first.append(CopyStep(self.number(node), self.add(result)))  # a variable's old value
+            elif node in self.number_of:
+                last.append((node, self.add(result)))
+            else:
+                self.add(result, node)
+        changed = {variable for variable, _ in self.updates}
+        for variable, value in self.updates:
+            if value is variable:
+                continue
+            if is_leaf(value) and value in changed:
+                old = self.add(Buffer(value.dtype, value.size, "arena", offset=self.arena, name=f"old {value.name}"))
+                self.arena = self.arena + aligned(value.nbytes)
+                first.append(CopyStep(self.number(value), old))
+                token = Scratch(value, value.dtype, value.shape, -1)
+                self.number_of[token] = old
+                last.append((token, self.number_of[variable]))
+            elif value not in self.number_of and self.may_write(variable, value):
+                self.number_of[value] = self.number_of[variable]
+            else:
+                last.append((value, self.number_of[variable]))
+        return first, last
+
+    def may_write(self, variable: Node, value: Node) -> bool:
+        """Whether the steps that compute `value` may write straight into the variable: nobody needs its old value then."""
+        writing = [k for k, step in enumerate(self.steps) if any(n is value for n in step.writes)]
+        reading = [k for k, step in enumerate(self.steps) if any(p is variable for p in step.reads())]
+        if not writing or any(value is other for v, other in self.updates if v is not variable):
+            return False
+        if not reading or max(reading) < writing[0]:
+            return True
+        step = self.steps[writing[0]]
+        return len(writing) == 1 and max(reading) == writing[0] and fits_in_place(step, variable, value)
+
+    def place_arena(self, needed_later: set[Place]) -> None:
+        elsewhere = set(self.number_of) | needed_later
+        self.same = {r: h for r, h in in_place(self.steps, elsewhere).items() if r not in self.number_of}
+        found = lifetimes(self.steps, set(self.number_of), self.same)
+        for buffer in found:
+            if buffer.place in needed_later:
+                buffer.last = len(self.steps)
+        base = self.arena
+        size = assign_offsets(found)
+        for buffer in found:
+            place = buffer.place
+            self.add(Buffer(place.dtype, product(place.shape), "arena", offset=buffer.offset + base,
+                            name=place.name if isinstance(place, Node) else "row"), place)
+        self.arena = base + size
+
+    # -- steps --
+    def kernel_steps(self) -> list[Step]:
+        found: list[Step] = []
+        checked: set[tuple[int, int | Dim]] = set()
+        for draft in self.steps:
+            for buffer, extent, node in self.index_ranges(draft):
+                if (buffer, extent) not in checked:
+                    checked.add((buffer, extent))
+                    self.messages.append(f"{node.op.name}: an index lies outside [-{extent}, {extent})\n  at {node.loc}")
+                    found.append(RangeStep(buffer, extent, len(self.messages) - 1))
+            found.append(self.merged(draft))
+        return found
+
+    def index_ranges(self, draft: Draft) -> list[tuple[int, int | Dim, Node]]:
+        """What must hold of the index buffers that a step reads."""
+        return [(self.number(held), extent, user) for node, extent, user in draft.indices
+                if (held := storage(without_casts(node), self.roots)) is not None]
+
+    def merged(self, draft: Draft) -> KernelStep:
+        """The step with one argument for each buffer: in-place operands and results become the same one."""
+        numbers = [self.number(place) for place in draft.places]
+        unique = list(dict.fromkeys(numbers))
+        if len(unique) == len(numbers):
+            return KernelStep(draft.kernel, tuple(numbers), draft.label)
+        return KernelStep(with_arguments(draft.kernel, [unique.index(n) for n in numbers], len(unique)),
+                          tuple(unique), draft.label)
+
+
+def with_arguments(kernel: Kernel | Contraction, new: Sequence[int], count: int) -> Kernel | Contraction:
+    """The kernel with argument k renumbered to new[k]."""
+    def moved(m: Map) -> Map:
+        return replace(m, argument=new[m.argument])
+
+    dtypes = [""] * count
+    for k, dtype in enumerate(kernel.arguments):
+        dtypes[new[k]] = dtype
+    ops = tuple(replace(op, map=moved(op.map)) if op.map else op for op in kernel.ops)
+    if isinstance(kernel, Contraction):
+        return replace(kernel, arguments=tuple(dtypes), ops=ops, a=moved(kernel.a), b=moved(kernel.b))
+    return replace(kernel, arguments=tuple(dtypes), ops=ops)
+
+
+def array(node: Node) -> Array:
+    return Array(node.name, node.dtype, node.shape)

@@ -1,0 +1,163 @@
+"""Where every buffer lives: lifetimes -> offsets in one arena, in place where an operand dies.
+
+A root is stored in the output or variable it becomes, else in the arena.  Buffers of known size get the lowest offset
+at which they fit beside all that are alive with them; buffers of symbolic size share slots, one slot's size being the
+largest of its buffers', so that the offsets are expressions of the run-time sizes.
+
+Invariant (checked by `overlaps`): two buffers alive at the same step do not share a byte, unless one takes the other's
+place in the step that reads it last, element by element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from graphc.ir.dims import Dim, maximum, product
+from graphc.ir.node import Node
+from graphc.ir.plan import Contraction, Kernel
+from graphc.ir.types import itemsize
+
+from .kernels import Draft, Place
+
+ALIGNMENT = 64
+
+
+@dataclass(eq=False)
+class Lifetime:
+    """A buffer of the arena, alive from step `first` to step `last`, both included."""
+
+    place: Place
+    nbytes: int | Dim
+    first: int
+    last: int
+    offset: int | Dim = 0
+
+
+@dataclass
+class Slot:
+    """Arena space that buffers of symbolic size use one after the other."""
+
+    nbytes: int | Dim
+    free_from: int
+    members: list[Lifetime] = field(default_factory=list)
+
+
+def aligned(nbytes: int | Dim) -> int | Dim:
+    return (nbytes + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT
+
+
+def nbytes_of(place: Place) -> int | Dim:
+    return aligned(product(place.shape) * itemsize(place.dtype))
+
+
+def lifetimes(steps: Sequence[Draft], elsewhere: set[Place], same: Mapping[Place, Place]) -> list[Lifetime]:
+    """Lifetimes of what lives in the arena; `same` says which place shares another's buffer."""
+    found: dict[Place, Lifetime] = {}
+    for k, step in enumerate(steps):
+        for place in step.places:
+            home = same.get(place, place)
+            if home in elsewhere:
+                continue
+            known = found.setdefault(home, Lifetime(home, nbytes_of(home), k, k))
+            known.last = k
+    return list(found.values())
+
+
+def in_place(steps: Sequence[Draft], elsewhere: set[Place]) -> dict[Place, Place]:
+    """For each root that can take the buffer of an operand dying in the step that writes it: that operand."""
+    last_use: dict[Place, int] = {}
+    writers: dict[Place, int] = {}
+    for k, step in enumerate(steps):
+        for place in step.places:
+            last_use[place] = k
+        for place in step.writes:
+            writers[place] = writers.get(place, 0) + 1
+    same: dict[Place, Place] = {}
+    for k, step in enumerate(steps):
+        taken: set[Place] = set()
+        for root in step.writes:
+            if root in elsewhere or writers[root] > 1:
+                continue
+            for operand in step.reads():
+                home = same.get(operand, operand)
+                if (operand not in elsewhere and home not in elsewhere and home not in taken and last_use[operand] == k
+                        and not alive_later(home, same, last_use, k) and isinstance(operand, Node)
+                        and fits_in_place(step, operand, root)):
+                    same[root] = home
+                    taken.add(home)
+                    break
+    return same
+
+
+def alive_later(home: Place, same: Mapping[Place, Place], last_use: Mapping[Place, int], step: int) -> bool:
+    return any(last_use[p] > step for p in (home, *(p for p, h in same.items() if h is home)) if p in last_use)
+
+
+def fits_in_place(step: Draft, operand: Place, root: Node) -> bool:
+    """Whether the step reads and writes the two with one and the same map, in a single pass."""
+    kernel = step.kernel
+    if operand.dtype != root.dtype or operand.shape != root.shape:
+        return False
+    if isinstance(kernel, Kernel) and any(op.kind in ("reduce", "scan", "accumulate", "keep") for op in kernel.ops):
+        return False
+    source, target = position(step, operand), position(step, root)
+    if isinstance(kernel, Contraction) and source in (kernel.a.argument, kernel.b.argument):
+        return False
+    maps = [(op.map.argument, op.map) for op in kernel.ops if op.map]
+    loads = [m for argument, m in maps if argument == source]
+    stores = [m for argument, m in maps if argument == target]
+    if len(stores) != 1 or not loads:
+        return False
+    s = stores[0]
+    return all((m.offset, m.strides, m.indices, m.guards) == (s.offset, s.strides, s.indices, s.guards) for m in loads)
+
+
+def position(step: Draft, place: Place) -> int:
+    return next(k for k, p in enumerate(step.places) if p is place)
+
+
+def assign_offsets(found: Sequence[Lifetime]) -> int | Dim:
+    """Gives every lifetime its offset; returns the bytes of the arena."""
+    known = [b for b in found if isinstance(b.nbytes, int)]
+    total: int | Dim = 0
+    placed: list[Lifetime] = []
+    for buffer in sorted(known, key=lambda b: (-b.nbytes, b.first)):  # type: ignore[operator]
+        buffer.offset = lowest_gap(buffer, placed)
+        placed.append(buffer)
+        total = max(total, buffer.offset + buffer.nbytes)  # type: ignore[type-var,assignment,operator]
+    slots: list[Slot] = []
+    for buffer in sorted((b for b in found if not isinstance(b.nbytes, int)), key=lambda b: b.first):
+        free = [s for s in slots if s.free_from <= buffer.first]
+        slot = next((s for s in free if s.nbytes == buffer.nbytes), free[0] if free else None)
+        if slot is None:
+            slot = Slot(buffer.nbytes, 0)
+            slots.append(slot)
+        slot.nbytes = maximum(slot.nbytes, buffer.nbytes)
+        slot.free_from = buffer.last + 1
+        slot.members.append(buffer)
+    for slot in slots:
+        for buffer in slot.members:
+            buffer.offset = total
+        total = total + slot.nbytes
+    return total
+
+
+def lowest_gap(buffer: Lifetime, placed: Sequence[Lifetime]) -> int:
+    """The lowest offset where the buffer meets none that is alive with it."""
+    busy = sorted(((b.offset, b.offset + b.nbytes) for b in placed  # type: ignore[operator]
+                   if b.first <= buffer.last and buffer.first <= b.last), key=lambda span: span[0])  # type: ignore[return-value,arg-type]
+    offset = 0
+    for start, stop in busy:
+        if offset + buffer.nbytes <= start:  # type: ignore[operator]
+            break
+        offset = max(offset, stop)  # type: ignore[type-var,assignment]
+    return offset
+
+
+def overlaps(found: Sequence[Lifetime]) -> list[tuple[Lifetime, Lifetime]]:
+    """Pairs of static buffers that are alive together and share bytes: none, if the plan is right."""
+    known = [b for b in found if isinstance(b.nbytes, int) and isinstance(b.offset, int)]
+    return [(a, b) for i, a in enumerate(known) for b in known[:i]
+            if a.first <= b.last and b.first <= a.last
+            and a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes]  # type: ignore[operator]
