@@ -1,7 +1,7 @@
 """Memory access of a kernel: where an element is, and the instruction that reads or writes it there.
 
-`Frame` is what holds for the whole kernel, `Point` where code is being written: which axes are open, at which index, how
-many steps of the unrolled axis are in flight, and which lanes are live.  A value is a list of registers: one per
+`Frame` is what holds for the whole kernel, `Point` where code is being written: which axes are open, at which index,
+how many steps of the unrolled axis are in flight, and which lanes are live.  A value is a list of registers: one per
 step where it varies along the unrolled axis, else a single one; every register has all lanes.
 
     stride along the lanes   0       1           -1                 2..4                      other, or an index
@@ -20,14 +20,17 @@ from graphc.ir.dims import Dim
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel, Map
 
-from .collapse import Choice, Facts
-from .loops import constant_mask, lane_numbers, splat_kind
+from .collapse import Facts
+from .roles import Choice
+from .shuffles import constant_mask, every_nth, lane_numbers, reversed_lanes, splat_kind, transposed
 from .sizes import Environment, size_value
 from .text import Function, Int
-from .vectors import MEMORY, Lanes, kind_bits
+from .vectors import FLOATS, MEMORY, Lanes, kind_bits
 
 ZERO = "guarded_zero"  # what is read instead of an element outside its guard
 NARROW = 1 << 30  # offsets below this fit 32-bit lanes
+
+Site = tuple[int, "int | Dim", "tuple[int | Dim, ...]"]  # argument, offset, strides
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Frame:
     facts: Facts
     choice: Choice
     sizes: Environment
-    sites: dict[object, int] = field(default_factory=dict)
+    sites: dict[Site, int] = field(default_factory=dict)
     numbers: dict[Int, str] = field(default_factory=dict)  # stride -> its multiples, one per lane
 
     def size(self, size: int | Dim) -> Int:
@@ -74,10 +77,11 @@ class Point:
     mask: str | None = None
 
 
-def opened(frame: Frame, point: Point, axis: int, index: Int, *, steps: int | None = None, mask: str | None = None) -> Point:
+def opened(frame: Frame, point: Point, axis: int, index: Int, *, steps: int | None = None,
+           mask: str | None = None) -> Point:
     """The point inside the loop over `axis`; its values are its own."""
     pointers = list(point.pointers)
-    for (argument, _, strides), site in frame.sites.items():  # type: ignore[misc]
+    for (argument, _, strides), site in frame.sites.items():
         stride = frame.size(strides[axis])
         if stride != 0:
             kind = MEMORY[frame.kernel.arguments[argument]]
@@ -97,7 +101,7 @@ def first_point(frame: Frame) -> Point:
             frame.site(address)
             _prepare(frame, address)
     pointers = [frame.function.element(MEMORY[frame.kernel.arguments[argument]], f"%a{argument}", frame.size(offset))
-                for argument, offset, _ in frame.sites]  # type: ignore[misc]
+                for argument, offset, _ in frame.sites]
     return Point({}, pointers, {})
 
 
@@ -142,7 +146,7 @@ def first_lane(frame: Frame, kind: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """`stride` is that along the lanes; `offsets` are per lane where no stride says it; masks are None where all holds."""
+    """`stride` is that along the lanes; `offsets` are per lane; guards are None where they hold."""
 
     pointer: str
     stride: Int
@@ -253,11 +257,15 @@ def _load_one(frame: Frame, dtype: str, pointer: str, guard: str | None) -> str:
     if guard is not None:
         frame.function.module.add_global(ZERO, f"@{ZERO} = internal constant i64 0")
         pointer = frame.function.value(f"select i1 {guard}, ptr {pointer}, ptr @{ZERO}")
-    return frame.one.load_convert(dtype, frame.function.value(f"load {kind}, ptr {pointer}, align {kind_bits(kind) // 8}"))
+    loaded = frame.function.value(f"load {kind}, ptr {pointer}, align {kind_bits(kind) // 8}")
+    return frame.one.load_convert(dtype, loaded)
 
 
 def _load_vector(frame: Frame, dtype: str, where: Place, mask: str | None) -> str:
-    """A vector in the memory type; lanes outside the mask are zero."""
+    """A vector in the memory type; lanes outside the mask are zero.
+
+    With a small stride whole vectors are read, the last of which ends at the last element wanted.
+    """
     lanes, kind = frame.lanes, MEMORY[dtype]
     vector = lanes.vector(kind)
     if where.offsets is None and where.stride == 1:
@@ -267,7 +275,9 @@ def _load_vector(frame: Frame, dtype: str, where: Place, mask: str | None) -> st
         mask = reversed_lanes(lanes, "i1", mask) if mask is not None else None
         return reversed_lanes(lanes, kind, _contiguous(lanes, kind, pointer, mask))
     if where.offsets is None and mask is None and isinstance(where.stride, int) and 2 <= where.stride <= 4:
-        return _strided(lanes, kind, where.pointer, where.stride)
+        starts = [k * lanes.count for k in range(where.stride - 1)] + [(lanes.count - 1) * (where.stride - 1)]
+        pieces = [_contiguous(lanes, kind, frame.function.element(kind, where.pointer, at), None) for at in starts]
+        return every_nth(lanes, kind, pieces, starts, where.stride)
     pointers = _lane_pointers(frame, kind, where)
     name = f"llvm.masked.gather.{lanes.mangled(kind)}.v{lanes.count}p0"
     size = kind_bits(kind) // 8
@@ -281,41 +291,19 @@ def _contiguous(lanes: Lanes, kind: str, pointer: str, mask: str | None) -> str:
     if mask is None:
         return lanes.value(f"load {vector}, ptr {pointer}, align {size}")
     name = f"llvm.masked.load.{lanes.mangled(kind)}.p0"
-    lanes.function.module.declare(f"{vector} @{name}(ptr, {lanes.vector('i1')}, {vector})")
-    return lanes.value(f"call {vector} @{name}(ptr align {size} {pointer}, {lanes.vector('i1')} {mask}, {vector} zeroinitializer)")
-
-
-def _strided(lanes: Lanes, kind: str, pointer: str, stride: int) -> str:
-    """Every stride-th element out of `stride` whole vectors, the last of which ends at the last element wanted."""
-    count, vector = lanes.count, lanes.vector(kind)
-    starts = [k * count for k in range(stride - 1)] + [(count - 1) * stride + 1 - count]
-    pieces = [_contiguous(lanes, kind, lanes.function.element(kind, pointer, at), None) for at in starts]
-    result, done = pieces[0], count
-    for at, piece in zip(starts[1:], pieces[1:]):
-        order = []
-        for lane in range(count):
-            wanted = lane * stride
-            is_here = wanted < done
-            source = (wanted if at == starts[1] else lane) if is_here else count + wanted - at
-            order.append(f"i32 {source if is_here or wanted < at + count else 0}")
-        result = lanes.value(f"shufflevector {vector} {result}, {vector} {piece}, <{count} x i32> <{', '.join(order)}>")
-        done = at + count
-    return result
+    masks = lanes.vector("i1")
+    lanes.function.module.declare(f"{vector} @{name}(ptr, {masks}, {vector})")
+    return lanes.value(f"call {vector} @{name}(ptr align {size} {pointer}, {masks} {mask}, {vector} zeroinitializer)")
 
 
 def _lane_pointers(frame: Frame, kind: str, where: Place) -> str:
     """Narrow constant offsets let the machine use its gather with 32-bit indices."""
     lanes, stride = frame.lanes, where.stride
     if where.offsets is None and isinstance(stride, int) and abs(stride) * lanes.count < NARROW:
-        return lanes.value(f"getelementptr {kind}, ptr {where.pointer}, {lanes.vector('i32')} {lane_numbers(lanes, 'i32', stride)}")
+        numbers = lane_numbers(lanes, "i32", stride)
+        return lanes.value(f"getelementptr {kind}, ptr {where.pointer}, {lanes.vector('i32')} {numbers}")
     offsets = where.offsets if where.offsets is not None else frame.lane_numbers(stride)
     return lanes.value(f"getelementptr {kind}, ptr {where.pointer}, {lanes.vector('i64')} {offsets}")
-
-
-def reversed_lanes(lanes: Lanes, kind: str, value: str) -> str:
-    order = ", ".join(f"i32 {lane}" for lane in reversed(range(lanes.count)))
-    vector = lanes.vector(kind)
-    return lanes.value(f"shufflevector {vector} {value}, {vector} poison, <{lanes.count} x i32> <{order}>")
 
 
 # -- tiles, transposed in registers --
@@ -343,7 +331,7 @@ def _load_tile(frame: Frame, point: Point, address: Map) -> list[str]:
     lanes, dtype = frame.lanes, frame.kernel.arguments[address.argument]
     rows, mask = _tile_rows(frame, point, address)
     loaded = [_contiguous(lanes, MEMORY[dtype], row, mask) for row in rows]
-    columns = _transposed(lanes, MEMORY[dtype], loaded)[:point.steps]
+    columns = transposed(lanes, MEMORY[dtype], loaded)[:point.steps]
     return [lanes.load_convert(dtype, column) for column in columns]
 
 
@@ -353,26 +341,8 @@ def _store_tile(frame: Frame, point: Point, address: Map, values: Sequence[str])
     columns = columns * point.steps if len(columns) == 1 else columns
     rows, mask = _tile_rows(frame, point, address)
     padded = columns + ["poison"] * (lanes.count - len(columns))
-    for row, value in zip(rows, _transposed(lanes, MEMORY[dtype], padded)):
+    for row, value in zip(rows, transposed(lanes, MEMORY[dtype], padded), strict=True):
         _store_vector(frame, MEMORY[dtype], Place(row, 1, None, None, None), mask, value)
-
-
-def _transposed(lanes: Lanes, kind: str, rows: list[str]) -> list[str]:
-    """count x count elements by log2(count) rounds of two-input shuffles."""
-    count, vector, distance = lanes.count, lanes.vector(kind), 1
-
-    def shuffle(a: str, b: str, order: list[int]) -> str:
-        return lanes.value(f"shufflevector {vector} {a}, {vector} {b}, <{count} x i32> <{', '.join(f'i32 {i}' for i in order)}>")
-    while distance < count:
-        low = [j if not j & distance else count + j - distance for j in range(count)]
-        high = [j + distance if not j & distance else count + j for j in range(count)]
-        following = list(rows)
-        for i in range(count):
-            if not i & distance:
-                following[i] = shuffle(rows[i], rows[i + distance], low)
-                following[i + distance] = shuffle(rows[i], rows[i + distance], high)
-        rows, distance = following, distance * 2
-    return rows
 
 
 # -- writing --
@@ -399,7 +369,7 @@ def accumulate(frame: Frame, point: Point, number: int, values: Sequence[str]) -
         value = values[u if len(values) > 1 else 0]
         before = _load_step(frame, point, number, replace(address, fill=0), u)
         lanes = frame.lanes
-        add = "or" if dtype == "bool" else "fadd" if dtype in ("float64", "float32", "float16", "bfloat16") else "add"
+        add = "or" if dtype == "bool" else "fadd" if dtype in FLOATS else "add"
         _store_step(frame, point, number, where, lanes.value(f"{add} {lanes.type(dtype)} {before}, {value}"))
 
 
@@ -448,4 +418,5 @@ def _store_vector(frame: Frame, kind: str, where: Place, mask: str | None, value
     pointers, kinds = _lane_pointers(frame, kind, where), lanes.vector("ptr")
     name = f"llvm.masked.scatter.{lanes.mangled(kind)}.v{lanes.count}p0"
     function.module.declare(f"void @{name}({vector}, {kinds}, {masks})")
-    function.emit(f"call void @{name}({vector} {value}, {kinds} align {size} {pointers}, {masks} {mask or lanes.literal('i1', 1)})")
+    mask = mask or lanes.literal("i1", 1)
+    function.emit(f"call void @{name}({vector} {value}, {kinds} align {size} {pointers}, {masks} {mask})")

@@ -48,10 +48,12 @@ def checked(contraction: Contraction) -> Contraction:
 
 
 def is_better_swapped(contraction: Contraction) -> bool:
-    """One column, or results that are contiguous along the rows."""
+    """One column, few columns of dot products, or results that are contiguous along the rows."""
     m, n = contraction.extents[-2:]
     if n == 1 or m == 1:
         return n == 1 and m != 1
+    if dot.fits(contraction) or dot.fits(swapped(contraction)):
+        return not dot.fits(contraction)
     strides = [op.map.strides[-2:] for op in contraction.ops if op.kind == "store" and op.map is not None]
     return bool(strides) and all(row == 1 and column != 1 for row, column in strides)
 

@@ -1,7 +1,7 @@
 """Loops over one axis: unrolled in place when short, blocked when they sum, in steps of vectors along the lanes.
 
     counted       start, start+step, ..  : a loop with phis, or the body written once per trip when that fits the budget
-    blocked       counted in blocks of 64 trips whose sums start anew, so that rounding grows with the number of blocks
+    blocked       in blocks of 64 trips, and 64 of those, whose sums start anew: rounding grows with their number only
     lane_loop     blocks of `steps` vectors, then single vectors, the last one under a mask
 
 All three carry values: a `Carry` says their types, how they start and how two sets of them combine.  The order in
@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .shuffles import constant_mask, tail_mask
 from .text import Function, Int
 from .vectors import Lanes
 
 BUDGET = 192  # weighted vector operations that a nest may have when written without loops
+FEW = 4  # steps of the loop between the one with many and the one with single vectors
 CASCADE = 64  # trips of an inner block of a sum
 
 
@@ -48,22 +50,30 @@ def counted(function: Function, start: Int, stop: Int, step: int, carry: Carry, 
             for trip in range(trips):
                 result = list(body(start + trip * step, result))
             return result
-    return function.loop(start, stop, step, list(zip(carry.types, values)), body)
+    return function.loop(start, stop, step, list(zip(carry.types, values, strict=True)), body)
 
 
 def blocked(function: Function, start: Int, stop: Int, step: int, carry: Carry, values: Sequence[str], body: Body,
             cost: int | None) -> list[str]:
-    """As `counted`; a long sum is cut into blocks of 64 trips."""
-    is_short = isinstance(start, int) and isinstance(stop, int) and (stop - start) // step <= 2 * CASCADE
+    """As `counted`; a long sum is cut into blocks of 64 trips, and a very long one into blocks of those."""
     merge = carry.merge
-    if not carry.is_blocked or is_short or merge is None:
+    if merge is None or not carry.is_blocked:
+        return counted(function, start, stop, step, carry, values, body, cost)
+    trips = (stop - start) // step if isinstance(start, int) and isinstance(stop, int) else None
+    if trips is not None and trips <= 2 * CASCADE:
         return counted(function, start, stop, step, carry, values, body, cost)
 
-    def block(first: Int, sums: list[str]) -> Sequence[str]:
-        end = function.minimum(function.add(first, step * CASCADE), stop)
-        inner = function.loop(first, end, step, list(zip(carry.types, carry.fresh())), body)
-        return merge(sums, inner)
-    return function.loop(start, stop, step * CASCADE, list(zip(carry.types, values)), block)
+    def pieces(length: int, inner: Body) -> Body:
+        def block(first: Int, sums: list[str]) -> Sequence[str]:
+            end = function.minimum(function.add(first, length * CASCADE), stop)
+            fresh = list(zip(carry.types, carry.fresh(), strict=True))
+            return merge(sums, function.loop(first, end, length, fresh, inner))
+        return block
+    one = pieces(step, body)
+    length = step * CASCADE
+    if trips is None or trips > 2 * CASCADE**2:
+        one, length = pieces(length, one), length * CASCADE
+    return function.loop(start, stop, length, list(zip(carry.types, values, strict=True)), one)
 
 
 def lane_loop(lanes: Lanes, start: Int, stop: Int, steps: int, carry: Carry, values: Sequence[str], body: LaneBody,
@@ -79,7 +89,9 @@ def lane_loop(lanes: Lanes, start: Int, stop: Int, steps: int, carry: Carry, val
         return body(index, steps, None, current)
     if isinstance(start, int) and isinstance(stop, int):
         middle = start + (stop - start) // width * width
-        result = blocked(function, start, middle, width, carry, values, whole, trip_cost) if middle > start else list(values)
+        result = list(values)
+        if middle > start:
+            result = blocked(function, start, middle, width, carry, values, whole, trip_cost)
         left, rest = divmod(max(stop - middle, 0), lanes.count)
         if left:
             result = list(body(middle, left, None, result))
@@ -89,37 +101,12 @@ def lane_loop(lanes: Lanes, start: Int, stop: Int, steps: int, carry: Carry, val
     length = function.sub(stop, start)
     middle_register = function.add(start, function.value(f"and i64 {length}, {-width}"))
     result = blocked(function, start, middle_register, width, carry, values, whole, None)
+    if steps > FEW and not carry.types:  # many steps serve wide rows; what is left of narrow ones should not go singly
+        few = lanes.count * FEW
+        last = function.add(middle_register, function.value(f"and i64 {function.sub(stop, middle_register)}, {-few}"))
+        function.loop(middle_register, last, few, [], lambda index, current: body(index, FEW, None, current))
+        middle_register = last
 
     def single(index: Int, current: list[str]) -> Sequence[str]:
         return body(index, 1, tail_mask(lanes, index, stop), current)
-    return function.loop(middle_register, stop, lanes.count, list(zip(carry.types, result)), single)
-
-
-def constant_mask(count: int, live: int) -> str:
-    return f"<{', '.join('i1 true' if lane < live else 'i1 false' for lane in range(count))}>"
-
-
-def tail_mask(lanes: Lanes, index: Int, stop: Int) -> str:
-    """The lanes below `stop`.  What is left is short, so 32-bit lane numbers do."""
-    left = lanes.function.value(f"trunc i64 {lanes.function.sub(stop, index)} to i32")
-    return lanes.value(f"icmp slt {lanes.vector('i32')} {lane_numbers(lanes, 'i32', 1)}, {splat_kind(lanes, 'i32', left)}")
-
-
-def lane_numbers(lanes: Lanes, kind: str, stride: Int) -> str:
-    """0, stride, 2*stride, .. in an integer kind."""
-    if lanes.count == 1:
-        return "0"
-    if isinstance(stride, int):
-        return f"<{', '.join(f'{kind} {lane * stride}' for lane in range(lanes.count))}>"
-    return lanes.binary("mul", kind, lane_numbers(lanes, kind, 1), splat_kind(lanes, kind, stride))
-
-
-def splat_kind(lanes: Lanes, kind: str, scalar: Int) -> str:
-    """A scalar of an LLVM kind in every lane."""
-    if isinstance(scalar, int):
-        return lanes.literal(kind, scalar)
-    if lanes.count == 1:
-        return scalar
-    one = lanes.value(f"insertelement {lanes.vector(kind)} poison, {kind} {scalar}, i64 0")
-    return lanes.value(f"shufflevector {lanes.vector(kind)} {one}, {lanes.vector(kind)} poison, "
-                       f"<{lanes.count} x i32> zeroinitializer")
+    return function.loop(middle_register, stop, lanes.count, list(zip(carry.types, result, strict=True)), single)

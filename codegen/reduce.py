@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from graphc.ir.errors import Unsupported
 
+from .shuffles import rotated
 from .text import Int
 from .vectors import FLOATS, REGISTER, SIGNED, Lanes, kind_bits
 
@@ -157,7 +158,7 @@ def update(lanes: Lanes, r: Reduction, values: list[str], indices: list[str], el
 def merge(lanes: Lanes, reductions: Sequence[Reduction], width: int, a: Sequence[str], b: Sequence[str]) -> list[str]:
     """Two states in one."""
     result: list[str] = []
-    for r, (x, i), (y, j) in zip(reductions, split(a, reductions, width), split(b, reductions, width)):
+    for r, (x, i), (y, j) in zip(reductions, split(a, reductions, width), split(b, reductions, width), strict=True):
         if r.is_indexed:
             pairs = [combine_pairs(lanes, r, (x[u], i[u]), (y[u], j[u])) for u in range(width)]
             result += [value for value, _ in pairs] + [index for _, index in pairs]
@@ -173,7 +174,7 @@ def finish(lanes: Lanes, r: Reduction, values: list[str], indices: list[str], *,
 
     `is_empty` is an i1 register, or 1 or 0 where it is known.
     """
-    pairs = list(zip(values, indices or [""] * len(values)))
+    pairs = list(zip(values, indices or [""] * len(values), strict=True))
     while fold_steps and len(pairs) > 1:
         pairs = [_join(lanes, r, *pairs[k:k + 2]) if k + 1 < len(pairs) else pairs[k] for k in range(0, len(pairs), 2)]
     distance = lanes.count // 2
@@ -199,12 +200,8 @@ def _join(lanes: Lanes, r: Reduction, a: tuple[str, str], b: tuple[str, str]) ->
 
 
 def _rotated(lanes: Lanes, r: Reduction, pair: tuple[str, str], distance: int) -> tuple[str, str]:
-    order = ", ".join(f"i32 {(lane + distance) % lanes.count}" for lane in range(lanes.count))
-
-    def rotated(kind: str, value: str) -> str:
-        vector = lanes.vector(kind)
-        return lanes.value(f"shufflevector {vector} {value}, {vector} poison, <{lanes.count} x i32> <{order}>")
-    return rotated(REGISTER[r.dtype], pair[0]), rotated(r.index, pair[1]) if r.is_indexed else ""
+    index = rotated(lanes, r.index, pair[1], distance) if r.is_indexed else ""
+    return rotated(lanes, REGISTER[r.dtype], pair[0], distance), index
 
 
 def _with_empty(lanes: Lanes, r: Reduction, value: str, is_empty: Int) -> str:

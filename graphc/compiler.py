@@ -5,18 +5,23 @@ Nothing here knows of sessions: what comes out is the address of one native func
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+import sys
+from time import perf_counter
 
-from codegen.jit import Cache, Loaded, load
+from codegen.jit import Cache, Loaded, assembly_text, load
 from codegen.program import Emitted, constant_symbol, emit_program
 from codegen.target import target
 from passes.lower import Request, lower
-from passes.pipeline import optimise
+from passes.pipeline import PIPELINE, optimise, write
 
 from .arrays import constant_array
 from .config import Options
 from .ir.plan import Program
+from .ir.plan_text import program_text
 
 
 @dataclass
@@ -50,13 +55,34 @@ def planned(request: Request, options: Options) -> tuple[Request, Program]:
 
 def compile_request(request: Request, options: Options) -> Compiled:
     """Native code for the request, from the cache where it is there."""
-    request, program = planned(request, options)
+    with timed("lower", options):
+        request, program = planned(request, options)
     chosen = target(options.target)
-    emitted = emit_program(program, chosen)
-    cache = Cache(Path(options.cache_dir), options.cache)
-    data = cache.object_of(emitted.text, chosen)
+    with timed("code", options):
+        emitted = emit_program(program, chosen)
+    show(program, emitted, options)
+    with timed("machine code", options):
+        data = Cache(Path(options.cache_dir), options.cache).object_of(emitted.text, chosen)
     arrays = [constant_array(c.data) for c in program.constants]
     symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(program.constants, arrays)}
     loaded = load(data, [program.name, f"{program.name}_arena"], chosen, symbols, kept=arrays)
     return Compiled(request, program, emitted, loaded)
 
+
+@contextmanager
+def timed(name: str, options: Options) -> Iterator[None]:
+    """Prints how long a stage took, where GRAPHC_TIME asks for it."""
+    start = perf_counter()
+    yield
+    if options.time:
+        print(f"{name}: {1e3 * (perf_counter() - start):.2f} ms", file=sys.stderr)
+
+
+def show(program: Program, emitted: Emitted, options: Options) -> None:
+    """Writes the plan and the generated code, where GRAPHC_DUMP asks for them."""
+    first = len(PIPELINE) + 1
+    if options.dumps("lower"):
+        write(f"{first:02d}-lower.txt", program_text(program), options.dump_dir)
+    if options.dumps("code"):
+        write(f"{first + 1:02d}-code.ll", emitted.text, options.dump_dir)
+        write(f"{first + 1:02d}-code.s", assembly_text(emitted.text, target(options.target)), options.dump_dir)

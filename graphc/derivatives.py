@@ -39,13 +39,13 @@ def gradients(ys: Node | Nodes, xs: Node | Nodes, seeds: Any = None, *, unconnec
         >>> gc.gradients(gc.sum(x * x), x).type
         Type(dtype='float32', shape=(3,))
     """
-    y_list, x_list = listed("gradients", "y", ys), listed("gradients", "x", xs)
+    y_list, x_list = both_sides("gradients", ys, xs)
     if seeds is None:
         for y in y_list:
             require_scalar(y)
-        maps = [identity(()) if y.type.rank == 0 else covector(build.ones(y.type.dtype, y.type.shape)) for y in y_list]
+        maps = [identity(())] * len(y_list)  # a y of one element has no atoms, whatever its rank
     else:
-        maps = [covector(u) for u in seeded("gradients", y_list, seeds)]
+        maps = [covector(u) for u in seeded("gradients", y_list, as_list(ys, seeds))]
     return like(xs, pulled_back("gradients", y_list, x_list, maps, unconnected))
 
 
@@ -63,7 +63,7 @@ def vjp(ys: Node | Nodes, xs: Node | Nodes, us: Any, *, unconnected: str = "zero
         >>> gc.vjp(gc.sin(x), [x], [1.0, 0.0, 0.0])[0].shape
         (3,)
     """
-    y_list, x_list = listed("vjp", "y", ys), listed("vjp", "x", xs)
+    y_list, x_list = both_sides("vjp", ys, xs)
     maps = [covector(u) for u in seeded("vjp", y_list, as_list(ys, us))]
     return like(xs, pulled_back("vjp", y_list, x_list, maps, unconnected))
 
@@ -82,7 +82,7 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
         >>> gc.jvp(gc.sum(x), x, [1.0, 2.0, 3.0]).shape
         ()
     """
-    y_list, x_list = listed("jvp", "y", ys), listed("jvp", "x", xs)
+    y_list, x_list = both_sides("jvp", ys, xs)
     seeds: dict[Node, LinMap] = {}
     for x, dx in zip(x_list, seeded("jvp", x_list, as_list(xs, dxs))):
         seeds[x] = (*seeds.get(x, ()), *vector(dx))
@@ -105,7 +105,7 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
         >>> gc.hvp(gc.sum(gc.sin(x)), [x], [[1.0, 0.0, 0.0]])[0].shape
         (3,)
     """
-    x_list = listed("hvp", "x", xs)
+    _, x_list = both_sides("hvp", y, xs)
     slopes = gradients(y, x_list, unconnected=unconnected)
     return like(xs, vjp(slopes, x_list, seeded("hvp", x_list, as_list(xs, vs))))
 
@@ -123,7 +123,7 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconne
     """
     if order not in ORDERS:
         raise refused("jacobian", f"order {order!r} is none of {', '.join(ORDERS)}")
-    y_list, x_list = listed("jacobian", "y", ys), listed("jacobian", "x", xs)
+    y_list, x_list = both_sides("jacobian", ys, xs)
     with y_list[0].graph:
         rows = [[one_jacobian(y, x, order, unconnected) for x in x_list] for y in y_list] if order != "reverse" \
             else [jacobian_row(y, x_list, unconnected) for y in y_list]
@@ -184,6 +184,15 @@ def pulled_back(name: str, ys: Nodes, xs: Nodes, maps: Sequence[LinMap], unconne
         return [dense_node(m, (), x.type.shape, x.type.dtype) for x, m in zip(xs, found)]
 
 
+def both_sides(name: str, ys: Any, xs: Any) -> tuple[list[Node], list[Node]]:
+    """The ys and the xs as lists, all of one graph."""
+    y_list, x_list = listed(name, "y", ys), listed(name, "x", xs)
+    for node in (*y_list, *x_list):
+        if node.graph is not y_list[0].graph:
+            raise refused(name, f"{node!r} is of another graph than {y_list[0]!r}")
+    return y_list, x_list
+
+
 def listed(name: str, side: str, nodes: Any) -> list[Node]:
     """The nodes, which must be floats of one graph."""
     found = [nodes] if isinstance(nodes, Node) else list(nodes)
@@ -200,12 +209,10 @@ def listed(name: str, side: str, nodes: Any) -> list[Node]:
 
 def seeded(name: str, nodes: Nodes, seeds: Any) -> list[Node]:
     """One seed per node, of its shape and dtype; arrays become constants."""
-    if isinstance(seeds, Node) or not isinstance(seeds, (list, tuple)) or len(seeds) != len(nodes):
-        count = 1 if isinstance(seeds, Node) or not isinstance(seeds, (list, tuple)) else len(seeds)
-        if len(nodes) != 1 or count != 1 or isinstance(seeds, (list, tuple)):
-            raise refused(name, f"{len(nodes)} seeds are needed, one per node, got {count}")
-        seeds = [seeds]
-    return [seed_of(name, node, seed) for node, seed in zip(nodes, seeds)]
+    given = list(seeds) if isinstance(seeds, (list, tuple)) else [seeds]
+    if len(given) != len(nodes):
+        raise refused(name, f"{len(nodes)} seeds are needed, one per node, got {len(given)}")
+    return [seed_of(name, node, seed) for node, seed in zip(nodes, given)]
 
 
 def seed_of(name: str, node: Node, seed: Any) -> Node:
@@ -221,10 +228,8 @@ def seed_of(name: str, node: Node, seed: Any) -> Node:
 
 
 def as_list(nodes: Node | Nodes, seeds: Any) -> Any:
-    """Seeds of a single node are given without a list; a list of one node takes either form."""
-    if isinstance(nodes, Node):
-        return [seeds]
-    return [seeds] if len(nodes) == 1 and not (isinstance(seeds, (list, tuple)) and len(seeds) == 1) else seeds
+    """Seeds go as their nodes do: a node's own seed (a list may be an array), or a list of seeds."""
+    return [seeds] if isinstance(nodes, Node) else seeds
 
 
 def like(given: Node | Sequence[Any], results: Sequence[T]) -> Any:
@@ -245,8 +250,6 @@ def unconnected_is_error(unconnected: str) -> bool:
 
 
 def unreachable(name: str, ys: Nodes, xs: Nodes) -> GraphError:
-    if any(x.graph is not ys[0].graph for x in xs):
-        return refused(name, f"{xs!r} and {ys!r} are of two graphs")
     above = set(ancestors(ys))
     how = "depends on it only through ops without a derivative" if any(x in above for x in xs) else "does not depend on it"
     return refused(name, f"no derivative of {', '.join(map(repr, ys))} by {', '.join(map(repr, xs))}: it {how}")

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from math import pi, sqrt
 from typing import Any
 
-import graphc.functions as fn
-
 from . import init
+from .functions import contractions, creation, logic, movement, real, reductions
 from .ir.dims import product
 from .ir.errors import DTypeError, GraphError, ShapeError, user_line
 from .ir.node import Node, default_graph
@@ -24,30 +23,30 @@ def relu(x: Node) -> Node:
         >>> gc.nn.relu(gc.constant([-1.0, 2.0])).shape
         (2,)
     """
-    return fn.relu(x)
+    return real.relu(x)
 
 
 def sigmoid(x: Node) -> Node:
     """1 / (1 + exp(-x)) for every element, of x's shape."""
-    return fn.sigmoid(x)
+    return real.sigmoid(x)
 
 
 def softplus(x: Node) -> Node:
     """log(1 + exp(x)) for every element, without overflow."""
-    return fn.softplus(x)
+    return real.softplus(x)
 
 
 def gelu(x: Node, approximate: bool = True) -> Node:
     """x times the normal distribution function (Hendrycks and Gimpel 2016, eq. 2), or its tanh approximation."""
     if approximate:
-        return 0.5 * x * (1.0 + fn.tanh(sqrt(2.0 / pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * (1.0 + fn.erf(x * sqrt(0.5)))
+        return 0.5 * x * (1.0 + real.tanh(sqrt(2.0 / pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1.0 + real.erf(x * sqrt(0.5)))
 
 
 def log_softmax(x: Node, axis: int = -1) -> Node:
     """x - logsumexp(x) along `axis`, of x's shape."""
-    shifted = x - fn.stop_gradient(fn.max(x, axis=axis, keepdims=True))
-    return shifted - fn.log(fn.sum(fn.exp(shifted), axis=axis, keepdims=True))
+    shifted = x - real.stop_gradient(reductions.max(x, axis=axis, keepdims=True))
+    return shifted - real.log(reductions.sum(real.exp(shifted), axis=axis, keepdims=True))
 
 
 def softmax(x: Node, axis: int = -1) -> Node:
@@ -59,8 +58,8 @@ def softmax(x: Node, axis: int = -1) -> Node:
         >>> gc.nn.softmax(gc.placeholder("float32", ("n", 3))).type.dtype
         'float32'
     """
-    e = fn.exp(x - fn.stop_gradient(fn.max(x, axis=axis, keepdims=True)))
-    return e / fn.sum(e, axis=axis, keepdims=True)
+    e = real.exp(x - real.stop_gradient(reductions.max(x, axis=axis, keepdims=True)))
+    return e / reductions.sum(e, axis=axis, keepdims=True)
 
 
 def softmax_cross_entropy(logits: Node, labels: Node) -> Node:
@@ -83,7 +82,7 @@ def softmax_cross_entropy(logits: Node, labels: Node) -> Node:
     if labels.ndim != logits.ndim:
         raise ShapeError(f"softmax_cross_entropy: probabilities have the logits' shape {shape_text(logits.shape)}, got "
                          f"{shape_text(labels.shape)}; class numbers are integers, got {labels.dtype}\n  at {user_line()}")
-    return -fn.sum(labels * log_softmax(logits), axis=-1)
+    return -reductions.sum(labels * log_softmax(logits), axis=-1)
 
 
 def integer_cross_entropy(logits: Node, labels: Node) -> Node:
@@ -91,23 +90,23 @@ def integer_cross_entropy(logits: Node, labels: Node) -> Node:
         raise ShapeError(f"softmax_cross_entropy: integer labels have shape {shape_text(logits.shape[:-1])}, got "
                          f"{shape_text(labels.shape)}\n  at {user_line()}")
     classes = logits.shape[-1]
-    shifted = logits - fn.stop_gradient(fn.max(logits, axis=-1, keepdims=True))
-    total = fn.log(fn.sum(fn.exp(shifted), axis=-1))
-    chosen = fn.equal(fn.expand_dims(labels, -1), fn.arange(classes, dtype=labels.dtype))
-    own = fn.sum(fn.where(chosen, shifted, 0.0), axis=-1)
-    valid = fn.logical_and(labels >= 0, labels < classes) if isinstance(classes, int) else labels >= 0
-    return fn.where(valid, total - own, float("nan"))
+    shifted = logits - real.stop_gradient(reductions.max(logits, axis=-1, keepdims=True))
+    total = real.log(reductions.sum(real.exp(shifted), axis=-1))
+    chosen = logic.equal(movement.expand_dims(labels, -1), creation.arange(classes, dtype=labels.dtype))
+    own = reductions.sum(logic.where(chosen, shifted, 0.0), axis=-1)
+    valid = logic.logical_and(labels >= 0, labels < classes) if isinstance(classes, int) else labels >= 0
+    return logic.where(valid, total - own, float("nan"))
 
 
 def sigmoid_cross_entropy(logits: Node, labels: Node) -> Node:
     """Cross-entropy of sigmoid(logits) against labels from [0, 1], one value per element."""
-    return fn.softplus(logits) - labels * logits
+    return real.softplus(logits) - labels * logits
 
 
 def layer_norm(x: Node, scale: Node | None = None, offset: Node | None = None, epsilon: float = 1e-5) -> Node:
     """(x - mean) / sqrt(variance + epsilon) along the last axis (Ba et al. 2016), times scale plus offset."""
-    centred = x - fn.mean(x, axis=-1, keepdims=True)
-    result = centred * fn.rsqrt(fn.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
+    centred = x - reductions.mean(x, axis=-1, keepdims=True)
+    result = centred * real.rsqrt(reductions.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
     result = result if scale is None else result * scale
     return result if offset is None else result + offset
 
@@ -132,11 +131,11 @@ def dense(x: Node, units: int, activation: Callable[[Node], Node] | None = None,
         raise GraphError(f"dense: the last axis of {x.type} must have a known length\n  at {user_line()}")
     with x.graph, default_graph().name_scope(name):
         kernel = init.he_normal((width, units), seed=seed, dtype=x.dtype) if kernel is None else kernel
-        weights = fn.variable(kernel, name="kernel")
+        weights = creation.variable(kernel, name="kernel")
         offset = None
         if bias is not False:
-            offset = fn.variable(init.zeros((units,), x.dtype) if bias is True else bias, name="bias")
-    y = fn.matmul(x, weights)
+            offset = creation.variable(init.zeros((units,), x.dtype) if bias is True else bias, name="bias")
+    y = contractions.matmul(x, weights)
     y = y if offset is None else y + offset
     return y if activation is None else activation(y)
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import graphc.functions as fn
-
 from . import init
+from .functions import creation, real
 from .derivatives import gradients
 from .ir.errors import GraphError, user_line
 from .ir.node import Node, ancestors, default_graph
@@ -48,14 +47,14 @@ class Optimiser:
 
     def rate(self, variable: Node) -> Node | float:
         if isinstance(self.learning_rate, Node):
-            return fn.cast(self.learning_rate, variable.dtype)
+            return real.cast(self.learning_rate, variable.dtype)
         return self.learning_rate
 
 
 def slot(variable: Node, kind: str) -> Node:
     """A variable of zeros beside another."""
     with variable.graph, default_graph().name_scope(kind):
-        return fn.variable(init.zeros(variable.shape, variable.dtype), name=variable.name)  # type: ignore[arg-type]
+        return creation.variable(init.zeros(variable.shape, variable.dtype), name=variable.name)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -102,16 +101,16 @@ class Adam(Optimiser):
     def apply(self, pairs: Sequence[tuple[Node, Node]]) -> Updates:
         graph = pairs[0][1].graph
         with graph, graph.name_scope("adam"):
-            steps = fn.variable(np.zeros((), np.int64), name=graph_name(graph, "steps"))
+            steps = creation.variable(np.zeros((), np.int64), name=graph_name(graph, "steps"))
         updates: Updates = {steps: steps + 1}
-        count = fn.cast(updates[steps], "float64")
-        correction = fn.sqrt(1.0 - self.beta2 ** count) / (1.0 - self.beta1 ** count)
+        count = real.cast(updates[steps], "float64")
+        correction = real.sqrt(1.0 - self.beta2 ** count) / (1.0 - self.beta1 ** count)
         for gradient, variable in pairs:
             first, second = slot(variable, "adam_m"), slot(variable, "adam_v")
             updates[first] = self.beta1 * first + (1.0 - self.beta1) * gradient
             updates[second] = self.beta2 * second + (1.0 - self.beta2) * gradient * gradient
-            rate = fn.cast(self.rate(variable) * correction, variable.dtype)
-            updates[variable] = variable - rate * updates[first] / (fn.sqrt(updates[second]) + self.epsilon)
+            rate = real.cast(self.rate(variable) * correction, variable.dtype)
+            updates[variable] = variable - rate * updates[first] / (real.sqrt(updates[second]) + self.epsilon)
         return updates
 
 

@@ -25,10 +25,11 @@ from graphc.ir.dims import Dim
 from graphc.ir.node import Node, uniform_value
 
 from .coordinates import Coordinates, axis, identity, operand_coordinates
-from .roots import CHEAP, PIECEWISE, REDUCTIONS, is_contraction, label_sizes, storage
+from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, label_sizes, storage
 
 Shape = tuple["int | Dim", ...]
 MOST_STREAMS = 14  # buffers that one kernel runs through at a time
+LARGE = 4096  # elements of a buffer that does not just stay in cache
 MOST_OPS = 400  # scalar operations in one kernel
 
 
@@ -99,7 +100,7 @@ def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) ->
         seen.add((node.id, at))
         held = storage(node, roots)
         if held is not None:
-            found.reads.append((held, at if held is node else None))
+            found.reads.append((held, through_reshapes(node, held, at, extents)))
             continue
         if uniform_value(node) is not None:
             continue
@@ -108,6 +109,14 @@ def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) ->
         for k, operand in enumerate(node.operands):
             pending.append((operand, operand_coordinates(node, k, at, extents)))
     return found
+
+
+def through_reshapes(node: Node, held: Node, at: Coordinates | None, extents: Shape) -> Coordinates | None:
+    """Where `held` is read when what it is reshaped to is read at `at`; None where that is no affine place."""
+    while node is not held and at is not None:
+        at = operand_coordinates(node, 0, at, extents)
+        node = node.operands[0]
+    return at
 
 
 class Grouping:
@@ -190,9 +199,11 @@ class Grouping:
                 if len(axes) < len(group.domain) and node.shape != group.row_shape:
                     return False
         reads = group.reads | {n for n, _ in own.reads if self.group_of.get(n) is not group}
-        if len(reads) + len(group.roots) >= MOST_STREAMS and group.domain != ():
+        if sum(is_stream(n, group) for n in (*reads, *group.roots, root)) > MOST_STREAMS:
             return False
         if len(group.inlined | set(own.inlined)) > MOST_OPS:
+            return False
+        if group.kind == "contraction" and any(n.op.name in ("iota", "gather") for n in (root, *own.inlined)):
             return False
         others = {self.group_of[n] for n, _ in own.reads if n in self.group_of} - {group}
         return not self.depends(others, group)
@@ -223,6 +234,11 @@ class Grouping:
             group.reduced = reduced
         self.record(root, group, walk(root, axes, group_extents(group), self.roots))
         group.after.discard(group)
+
+
+def is_stream(node: Node, group: Group) -> bool:
+    """Whether a kernel runs through the whole of a large buffer."""
+    return estimate(node.size) >= LARGE and node.ndim >= len(group.domain) - len(group.reduced)
 
 
 def group_extents(group: Group) -> Shape:

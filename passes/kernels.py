@@ -22,7 +22,7 @@ from graphc.ir.node import Node, uniform_value
 from graphc.ir.plan import Contraction, Kernel, KernelOp, KernelStep, Map
 
 from .coordinates import Coordinate, Coordinates, IndexRead, axis, flattened, identity, operand_coordinates, row_major
-from .groups import Group, iteration_space, operand_places
+from .groups import Group, iteration_space, operand_places, through_reshapes
 from .roots import CHEAP, REDUCTIONS, label_sizes, storage
 
 Shape = tuple["int | Dim", ...]
@@ -146,6 +146,9 @@ class Builder:
         """A load, a constant or an index, where the node is one."""
         held = storage(node, self.roots)
         if held is not None:
+            place = through_reshapes(node, held, at, self.extents)
+            if (held, place) in self.known:  # computed by this very kernel
+                return self.known[held, place]
             return self.put("load", (), node.dtype, self.map(held, self.address(at, node.shape)))
         number = uniform_value(node)
         if number is not None:

@@ -157,7 +157,7 @@ class Assembly:
                 continue
             if is_leaf(value) and value in changed:
                 old = self.add(Buffer(value.dtype, value.size, "arena", offset=self.arena, name=f"old {value.name}"))
-                self.arena = self.arena + aligned(value.nbytes)
+                self.arena = self.arena + aligned(value.type.nbytes)
                 first.append(CopyStep(self.number(value), old))
                 token = Scratch(value, value.dtype, value.shape, -1)
                 self.number_of[token] = old

@@ -11,14 +11,14 @@ place in the step that reads it last, element by element.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from graphc.ir.dims import Dim, maximum, product
 from graphc.ir.node import Node
-from graphc.ir.plan import Contraction, Kernel
+from graphc.ir.plan import Contraction, KernelOp, Map
 from graphc.ir.types import itemsize
 
-from .kernels import Draft, Place
+from .kernels import Draft, Place, passes_of
 
 ALIGNMENT = 64
 
@@ -95,22 +95,40 @@ def alive_later(home: Place, same: Mapping[Place, Place], last_use: Mapping[Plac
 
 
 def fits_in_place(step: Draft, operand: Place, root: Node) -> bool:
-    """Whether the step reads and writes the two with one and the same map, in a single pass."""
+    """Whether the step may overwrite the operand with the root: it reads and writes them with one and the same map, and
+    no pass over the row reads the operand after the one that stores the root."""
     kernel = step.kernel
     if operand.dtype != root.dtype or operand.shape != root.shape:
-        return False
-    if isinstance(kernel, Kernel) and any(op.kind in ("reduce", "scan", "accumulate", "keep") for op in kernel.ops):
         return False
     source, target = position(step, operand), position(step, root)
     if isinstance(kernel, Contraction) and source in (kernel.a.argument, kernel.b.argument):
         return False
-    maps = [(op.map.argument, op.map) for op in kernel.ops if op.map]
-    loads = [m for argument, m in maps if argument == source]
-    stores = [m for argument, m in maps if argument == target]
-    if len(stores) != 1 or not loads:
+    if any(op.kind in ("scan", "accumulate") for op in kernel.ops):
         return False
-    s = stores[0]
-    return all((m.offset, m.strides, m.indices, m.guards) == (s.offset, s.strides, s.indices, s.guards) for m in loads)
+    if any(op.kind == "keep" and op.map and op.map.argument == target for op in kernel.ops):
+        return False
+    loads = [k for k, op in enumerate(kernel.ops) if op.map and op.map.argument == source]
+    stores = [k for k, op in enumerate(kernel.ops) if op.map and op.map.argument == target]
+    if len(stores) != 1 or not loads or any(kernel.ops[k].kind != "load" for k in loads):
+        return False
+    store = kernel.ops[stores[0]].map
+    return all(replaced_map(kernel.ops[k].map) == replaced_map(store) for k in loads) and stored_last(
+        kernel.ops, loads, stores[0])
+
+
+def replaced_map(m: Map | None) -> Map | None:
+    """The map without its argument, for comparison."""
+    return m and replace(m, argument=0)
+
+
+def stored_last(ops: Sequence[KernelOp], loads: Sequence[int], store: int) -> bool:
+    """Whether no op of a later pass than the store's needs one of the loads."""
+    first = passes_of(ops)
+    needs = [False] * len(ops)
+    for k, op in enumerate(ops):
+        needs[k] = k in loads or (op.kind not in ("reduce", "keep") and any(needs[o] for o in op.operands))
+    used = [first[k] - (op.kind == "reduce") for k, op in enumerate(ops) if any(needs[o] for o in op.operands)]
+    return max(used, default=0) <= first[store]
 
 
 def position(step: Draft, place: Place) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphc.ir.costs import weight
-from graphc.ir.dims import product
+from graphc.ir.dims import Dim, evaluate, product, symbols_of
 from graphc.ir.node import Node, ancestors, uniform_value
 
 from .coordinates import reshape_groups
@@ -26,8 +26,9 @@ TINY = 2048  # multiplications below which a product of matrices is a plain loop
 TYPICAL = 64  # what a symbolic size is taken for in estimates
 
 
-def estimate(size: object) -> int:
-    return size if isinstance(size, int) else TYPICAL
+def estimate(size: int | Dim) -> int:
+    """The size, symbols taken as typical."""
+    return size if isinstance(size, int) else evaluate(size, dict.fromkeys(symbols_of(size), TYPICAL))
 
 
 def is_leaf(node: Node) -> bool:
@@ -49,10 +50,10 @@ def is_contraction(node: Node) -> bool:
         return False
     if 1 in (sizes[m[0]], sizes[n[0]]):
         return False
-    return product([estimate(sizes[x]) for x in (m[0], n[0], k[0])]) > TINY  # type: ignore[operator]
+    return estimate(product([sizes[x] for x in (m[0], n[0], k[0])])) > TINY
 
 
-def label_sizes(node: Node) -> dict[int, object]:
+def label_sizes(node: Node) -> dict[int, int | Dim]:
     return {label: size for labels, operand in zip(node.attrs["labels"], node.operands)
             for label, size in zip(labels, operand.shape)}
 

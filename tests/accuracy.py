@@ -124,16 +124,16 @@ TABLE = {
     "atanh": Accuracy(np.arctanh, UNIT, (3, 2)),
     "erf": Accuracy(by_mpmath(mp.erf), both((-7.0, 7.0, "linear"), (-2.0, 2.0, "linear"), (-7.0, 7.0, "log")), (3, 2), slow=True),
     "erfc": Accuracy(by_mpmath(mp.erfc), (((-6.0, 10.05, "linear"), (-2.0, 2.0, "log")),
-                                          ((-6.0, 27.2, "linear"), (-2.0, 2.0, "log"))), (3, 3), slow=True),
-    "lgamma": Accuracy(by_mpmath(lgamma_oracle), GAMMA, (1, 4), slow=True),
+                                          ((-6.0, 27.2, "linear"), (-2.0, 2.0, "log"))), (3, 2), slow=True),
+    "lgamma": Accuracy(by_mpmath(lgamma_oracle), GAMMA, (1, 2), slow=True),
     "lgamma x<0": Accuracy(by_mpmath(lgamma_oracle), BELOW_ZERO, (1, 2), floor=8, slow=True),
-    "digamma": Accuracy(by_mpmath(mp.digamma), GAMMA, (1, 4), slow=True),
-    "digamma x<0": Accuracy(by_mpmath(mp.digamma), BELOW_ZERO, (1, 4), floor=16, slow=True),
-    "polygamma 1": Accuracy(by_mpmath(partial(mp.polygamma, 1)), PLUS, (1, 5), param=1, slow=True),
-    "polygamma 1, x<0": Accuracy(by_mpmath(partial(mp.polygamma, 1)), MINUS, (1, 5), param=1, slow=True),
-    "polygamma 2": Accuracy(by_mpmath(partial(mp.polygamma, 2)), PLUS, (1, 5), param=2, slow=True),
-    "polygamma 2, x<0": Accuracy(by_mpmath(partial(mp.polygamma, 2)), MINUS, (1, 6), floor=256, param=2, slow=True),
-    "polygamma 5": Accuracy(by_mpmath(partial(mp.polygamma, 5)), PLUS, (1, 6), param=5, slow=True),
+    "digamma": Accuracy(by_mpmath(mp.digamma), GAMMA, (1, 3), slow=True),
+    "digamma x<0": Accuracy(by_mpmath(mp.digamma), BELOW_ZERO, (1, 3), floor=16, slow=True),
+    "polygamma 1": Accuracy(by_mpmath(partial(mp.polygamma, 1)), PLUS, (1, 3), param=1, slow=True),
+    "polygamma 1, x<0": Accuracy(by_mpmath(partial(mp.polygamma, 1)), MINUS, (1, 4), param=1, slow=True),
+    "polygamma 2": Accuracy(by_mpmath(partial(mp.polygamma, 2)), PLUS, (1, 3), param=2, slow=True),
+    "polygamma 2, x<0": Accuracy(by_mpmath(partial(mp.polygamma, 2)), MINUS, (1, 5), floor=256, param=2, slow=True),
+    "polygamma 5": Accuracy(by_mpmath(partial(mp.polygamma, 5)), PLUS, (1, 5), param=5, slow=True),
     "hypot": Accuracy(np.hypot, WHOLE, (3, 2)),
     "atan2": Accuracy(np.arctan2, WHOLE, (3, 2)),
     "pow": Accuracy(np.power, POSITIVE, (3, 2)),
@@ -205,17 +205,44 @@ def worst(name: str, dtype: str, chosen: Target, count: int, samples: int) -> tu
     return float(error[place]), [float(a[place]) for a in arrays]
 
 
-def main() -> None:
-    chosen = [target("native"), target("x86-64-v3"), target("x86-64-v2")]
-    for name in sys.argv[1:] or TABLE:
-        samples = 3000 if TABLE[name].slow else 200_000
-        cells = []
-        for dtype, bits in (("float32", 32), ("float64", 64)):
-            for machine in chosen:
-                error, where = worst(name, dtype, machine, machine.lanes(bits), samples)
-                cells.append(f"{error:.2f} {where if error > TABLE[name].bounds[bits == 64] else ''}")
-        print(f"{name:10} " + " | ".join(cells), flush=True)
+def measured(name: str, samples: int, targets: Sequence[str]) -> list[float]:
+    """Worst errors, single on every target and then double."""
+    return [worst(name, dtype, target(machine), target(machine).lanes(bits), samples)[0]
+            for dtype, bits in (("float32", 32), ("float64", 64)) for machine in targets]
+
+
+HEADER = """# Accuracy of the vector functions
+
+Largest errors found, in ulp (the spacing of the format at the exact value), over random arguments of the whole range:
+200,000 per range, 3,000 where the oracle is slow. `python tests/accuracy.py` measures them again; `tests/test_vmath.py`
+asserts the bounds. x86-64-v2 has no fused multiply-add. Functions written with +, -, *, / and sqrt alone round correctly.
+
+| function | float32 bound | {singles} | float64 bound | {doubles} |
+|---|---|{dashes}---|{dashes}
+"""
+
+NOTES = """
+- `lgamma` below 0 is measured after an absolute error of 8 epsilon, `digamma` 16, `polygamma` of even order 256: they cross zero
+  there by cancellation.
+- In float32 `pow`, `mod`, `floor_divide`, `lgamma`, `digamma` and `polygamma` are computed in double.
+- float16 and bfloat16 are computed in float32 and rounded when stored or cast.
+- `maximum` and `minimum` give NaN if an operand is NaN and order -0 below +0. `sign(-0.0)` is 0.0, `relu(NaN)` is NaN.
+- A cast of a float outside an integer's range gives the nearest integer there is, NaN gives 0.
+- `lgamma(-inf)` is inf, as in C.
+"""
+
+
+def document(targets: Sequence[str]) -> str:
+    columns = [" | ".join(f"float{bits} {name}" for name in targets) for bits in (32, 64)]
+    text = HEADER.format(singles=columns[0], doubles=columns[1], dashes="---|" * len(targets))
+    for name, row in TABLE.items():
+        found = measured(name, 3000 if row.slow else 200_000, targets)
+        cells = [f"{row.bounds[0]:g}", *(f"{e:.2f}" for e in found[:len(targets)]),
+                 f"{row.bounds[1]:g}", *(f"{e:.2f}" for e in found[len(targets):])]
+        text += f"| {name} | {' | '.join(cells)} |\n"
+    return text + NOTES
 
 
 if __name__ == "__main__":
-    main()
+    path = Path(__file__).parents[1] / "docs" / "vector_math.md"
+    path.write_text(document(["x86-64-v4", "x86-64-v3", "x86-64-v2"]))

@@ -64,12 +64,14 @@ class Builder:
     def map(self, argument: int, along: Sequence[int | Dim] | None = None, offset: int | Dim = 0, indices: Any = (),
             guards: Any = (), fill: float = 0) -> Map:
         made = tuple(Guard(o, tuple(s), e) for o, s, e in guards)
-        return Map(argument, offset, tuple(strides(self.extents) if along is None else along), tuple(indices), made, fill)
+        steps = strides(self.extents) if along is None else tuple(along)
+        return Map(argument, offset, steps, tuple(indices), made, fill)
 
     def load(self, argument: int, along: Sequence[int | Dim] | None = None, **rest: Any) -> int:
         return self.put("load", dtype=self.arguments[argument], map=self.map(argument, along, **rest))
 
-    def store(self, argument: int, value: int, along: Sequence[int | Dim] | None = None, kind: str = "store", **rest: Any) -> int:
+    def store(self, argument: int, value: int, along: Sequence[int | Dim] | None = None, kind: str = "store",
+              **rest: Any) -> int:
         return self.put(kind, value, dtype=self.arguments[argument], map=self.map(argument, along, **rest))
 
     def keep(self, argument: int, value: int, along: Sequence[int | Dim] | None = None) -> int:
@@ -96,7 +98,7 @@ FUNCTIONS = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs,
     "maximum": np.maximum, "minimum": np.minimum, "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "where": np.where, "lt": np.less, "eq": np.equal, "gt": np.greater,
-    "rsqrt": lambda x: 1 / np.sqrt(x), "fma": lambda a, b, c: a * b + c, "bitwise_and": np.bitwise_and, "isnan": np.isnan}
+    "rsqrt": lambda x: 1 / np.sqrt(x), "fma": lambda a, b, c: a * b + c}
 REDUCTIONS = {"add": np.add.reduce, "mul": np.multiply.reduce, "max": np.max, "fastmax": np.max, "min": np.min,
               "any": np.any, "all": np.all}
 
@@ -104,7 +106,7 @@ REDUCTIONS = {"add": np.add.reduce, "mul": np.multiply.reduce, "max": np.max, "f
 def reference(kernel: Kernel, sizes: Mapping[str, int], arrays: Sequence[np.ndarray]) -> None:
     """Runs the kernel on the arrays (any shape, C order), in place."""
     buffers = [array.reshape(-1) for array in arrays]
-    assert all(np.shares_memory(a, b) or not a.size for a, b in zip(arrays, buffers))
+    assert all(np.shares_memory(a, b) or not a.size for a, b in zip(arrays, buffers, strict=True))
     shape = tuple(evaluate(e, sizes) for e in kernel.extents)
     grid = np.indices(shape, sparse=True) if shape else ()
     values: list[Any] = []
@@ -176,7 +178,9 @@ def _access(kernel: Kernel, op: KernelOp, values: list[Any], given: list[Any], b
         address = address + index * evaluate(stride, sizes)
     inside = np.ones((1,) * len(shape), bool)
     for guard in m.guards:
-        where = evaluate(guard.offset, sizes) + sum(grid[a] * evaluate(s, sizes) for a, s in enumerate(guard.strides) if s != 0)
+        where = np.asarray(evaluate(guard.offset, sizes))
+        for axis, stride in enumerate(guard.strides):
+            where = where + grid[axis] * evaluate(stride, sizes) if stride != 0 else where
         inside = inside & (0 <= where) & (where < evaluate(guard.extent, sizes))
     buffer, dtype = buffers[m.argument], kernel.arguments[m.argument]
     if op.kind == "load":
@@ -188,7 +192,7 @@ def _access(kernel: Kernel, op: KernelOp, values: list[Any], given: list[Any], b
     value = np.asarray(given[0])
     if op.kind == "accumulate":
         address, inside, value = np.broadcast_arrays(address, inside, value, np.zeros(shape, bool))[:3]
-        for at, new in zip(address[inside], value[inside]):
+        for at, new in zip(address[inside], value[inside], strict=True):
             buffer[at] += new
         return None
     address, inside, value = np.broadcast_arrays(address, inside, value)
@@ -225,7 +229,8 @@ def bias(n: int | Dim, d: int | Dim, dtype: str = "float32") -> Kernel:
     return b.kernel()
 
 
-def folded(shape: Sequence[int | Dim], axes: Sequence[int], monoid: str, dtype: str, result: str | None = None) -> Kernel:
+def folded(shape: Sequence[int | Dim], axes: Sequence[int], monoid: str, dtype: str,
+           result: str | None = None) -> Kernel:
     """A reduction; `result` is the dtype that it is made in."""
     made = result or dtype
     b = Builder(shape, (dtype, made) + (("int64",) if monoid.startswith("arg") else ()))
@@ -233,7 +238,7 @@ def folded(shape: Sequence[int | Dim], axes: Sequence[int], monoid: str, dtype: 
     r = b.reduce(monoid, b.f("cast", x, dtype=made) if made != dtype else x, *axes)
     rest = [a for a in range(len(shape)) if a not in axes]
     along: list[int | Dim] = [0] * len(shape)
-    for a, s in zip(rest, strides([shape[a] for a in rest])):
+    for a, s in zip(rest, strides([shape[a] for a in rest]), strict=True):
         along[a] = s
     b.store(1, r, along)
     if monoid.startswith("arg"):
@@ -405,13 +410,15 @@ def buffer_lengths(kernel: Kernel, sizes: Mapping[str, int]) -> list[int]:
         for axis, stride in enumerate(m.strides):
             address = address + grid[axis] * evaluate(stride, sizes)
         for guard in m.guards:
-            where = evaluate(guard.offset, sizes) + sum(grid[a] * evaluate(s, sizes) for a, s in enumerate(guard.strides))
+            where = evaluate(guard.offset, sizes) + sum(g * evaluate(s, sizes)
+                                                        for g, s in zip(grid, guard.strides, strict=True))
             address = np.where((0 <= where) & (where < evaluate(guard.extent, sizes)), address, -1)
         top = int(address.max(initial=-1)) + sum(evaluate(s, sizes) * (evaluate(e, sizes) - 1) for _, s, e in m.indices)
         lengths[m.argument] = max(lengths[m.argument], top + 1)
-        if not address.size and not m.strides.count(0) == 0 and all(n for n, s in zip(shape, m.strides) if s != 0):
+        moving = [(n, evaluate(s, sizes)) for n, s in zip(shape, m.strides, strict=True) if s != 0]
+        if not address.size and len(moving) < len(shape) and all(n for n, _ in moving):
             # An empty reduction still writes its result.
-            high = evaluate(m.offset, sizes) + sum(max(0, evaluate(s, sizes) * (n - 1)) for n, s in zip(shape, m.strides))
+            high = evaluate(m.offset, sizes) + sum(max(0, s * (n - 1)) for n, s in moving)
             lengths[m.argument] = max(lengths[m.argument], high + 1)
     return lengths
 
@@ -461,7 +468,7 @@ CASES: dict[str, tuple[Any, dict[int, Any], float]] = {
 def arguments_of(kernel: Kernel, sizes: Mapping[str, int], ranges: Mapping[int, int], rng: np.random.Generator,
                  *, special: bool = False) -> list[np.ndarray]:
     arrays = []
-    for i, (dtype, length) in enumerate(zip(kernel.arguments, buffer_lengths(kernel, sizes))):
+    for i, (dtype, length) in enumerate(zip(kernel.arguments, buffer_lengths(kernel, sizes), strict=True)):
         if i in ranges:
             arrays.append(rng.integers(-ranges[i], ranges[i], length).astype(dtype))
         else:
@@ -478,8 +485,8 @@ def differences(got: np.ndarray, wanted: np.ndarray, dtype: str, tolerance: floa
     else:
         with np.errstate(all="ignore"):
             a, b = got.astype(np.float64), wanted.astype(np.float64)
-            same = np.isclose(a, b, tolerance, tolerance * max(1.0, float(np.nanmax(np.abs(b[np.isfinite(b)]), initial=0))),
-                              equal_nan=True)
+            largest = float(np.nanmax(np.abs(b[np.isfinite(b)]), initial=1))
+            same = np.isclose(a, b, tolerance, tolerance * largest, equal_nan=True)
     if same.all():
         return ""
     first = int(np.argmin(same))

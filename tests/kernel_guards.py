@@ -53,7 +53,8 @@ def main() -> None:
         for name, (kernel, ranges) in kernels.items():
             print(target, name, flush=True)
             native = Native(kernel, target)
-            for sizes in [{"n": rows, "d": size} for size in range(68) for rows in (1, 3)] + [{"n": 35, "d": 21}, {"n": 0, "d": 4}]:
+            shapes = [(rows, size) for size in range(68) for rows in (1, 3)] + [(35, 21), (67, 5), (0, 4)]
+            for sizes in [{"n": rows, "d": size} for rows, size in shapes]:
                 arrays = arguments_of(kernel, sizes, ranges, rng)
                 for at_end in (True, False):
                     pointers = [fence.place(array, at_end=at_end) for fence, array in zip(fences, arrays, strict=False)]

@@ -1,4 +1,4 @@
-"""Matrix products against NumPy: shapes, strides, batches, epilogues, dtypes, targets, and that no access leaves a buffer."""
+"""Matrix products against NumPy: shapes, strides, batches, epilogues, dtypes, targets; and no access leaves a buffer."""
 
 from __future__ import annotations
 

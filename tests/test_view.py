@@ -253,6 +253,7 @@ def assert_edges_match(graph: Layered) -> None:
     downward = {(v, user) for v, users in enumerate(graph.below) for user in users}
     upward = {(operand, v) for v, operands in enumerate(graph.above) for operand in operands}
     assert downward == upward
+    assert len(downward) == sum(map(len, graph.below)) == sum(map(len, graph.above)), "an edge is there twice"
     assert all(graph.layer_of[b] == graph.layer_of[a] + 1 for a, b in downward)
     used = {edge for chains in graph.chains for chain in chains for edge in zip(chain, chain[1:], strict=False)}
     assert used == downward

@@ -23,7 +23,10 @@ Size = int | Dim
 
 HALF_L2 = 1 << 19  # bytes of b that may stay where they are: they are read once for every panel of rows
 LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first-level cache
-MOST_ROWS = 672  # rows whose partial sums wait in the workspace
+PACKED_DEPTH = 256  # the same for packed panels
+BLOCK_BYTES = 1 << 19  # of b, packed: half of the second-level cache
+MOST_ROWS = 1344  # rows whose partial sums wait in the workspace
+WHOLE = 1 << 40  # a block that holds the axis, whatever its length
 PADDING = 16  # elements after each row of a packed panel, so that rows do not share cache sets
 
 
@@ -48,19 +51,15 @@ class Blocking:
         return self.vectors[0] * self.lanes
 
 
-def registers(target: Target) -> int:
-    """Accumulators that a tile may have: all registers less those for b, an element of a, and a product to be added."""
-    if target.vector_bits == 512:
-        return 28
-    if target.architecture != "x86_64":
-        return 24
-    return 12 if target.has_fma else 10
+def most_rows(target: Target, vectors: int) -> int:
+    """Rows of a tile whose accumulators, b's vectors and an element of a (and a product, without fma) are registers."""
+    registers = 32 if target.vector_bits == 512 or target.architecture != "x86_64" else 16
+    return min((registers - vectors - (1 if target.has_fma else 4)) // vectors, 16)
 
 
-def default_rows(target: Target) -> tuple[int, ...]:
-    """Variants for a number of rows that is known only at run time, with two vectors of columns."""
-    most = min(registers(target) // 2, 14)
-    return (most, *(rows for rows in (8, 4, 2, 1) if rows < most))
+def row_variants(most: int) -> tuple[int, ...]:
+    """Heights of the tile for a number of rows that is known only at run time."""
+    return (most, *(rows for rows in (8, 4, 2, 1) if rows + most // 8 < most))
 
 
 def blocking(contraction: Contraction, target: Target) -> Blocking:
@@ -73,26 +72,31 @@ def blocking(contraction: Contraction, target: Target) -> Blocking:
         lanes = power_below(max(min(lanes, n), 1))
     rows, vectors = tile_shape(m, n, lanes, target)
     direct_b = may_stay(contraction, size, rows[0])
-    depth = contraction.depth
-    static = isinstance(depth, int) and isinstance(n, int)
-    few = isinstance(m, int) and m <= 2 * rows[0]
-    kc = 256
-    if isinstance(depth, int) and (depth <= 256 or (direct_b and (few or depth <= LONGEST_DEPTH))):
-        kc = max(depth, 1)
-    elif isinstance(depth, int):
-        longest = LONGEST_DEPTH if direct_b else 256
-        blocks = -(-depth // longest)
-        kc = -(-depth // blocks // 4) * 4
-    has_blocks = not isinstance(depth, int) or depth > kc
-    width = vectors[0] * lanes
-    nc = max(4096 // size // width, 1) * width
-    if direct_b and not has_blocks:
-        nc = 1 << 40
-    result = Blocking(lanes, rows, vectors, kc, nc, MOST_ROWS // rows[0] * rows[0], False, direct_b, has_blocks,
-                      4 if static and isinstance(m, int) else 2, 0 if direct_b else 16)
-    if not has_blocks:
-        result = replace(result, mc=1 << 40)
+    kc, nc, mc = block_sizes(contraction, size, rows[0], vectors[0] * lanes, direct_b is True)
+    has_blocks = not isinstance(contraction.depth, int) or contraction.depth > kc
+    static = not has_blocks and isinstance(m, int) and isinstance(n, int)
+    result = Blocking(lanes, rows, vectors, kc, nc, mc if has_blocks else WHOLE, False, direct_b, has_blocks,
+                      4 if static else 2, 0 if direct_b else 16)
     return replace(result, direct_a=a_may_stay(contraction, result, size))
+
+
+def block_sizes(contraction: Contraction, size: int, rows: int, width: int, direct: bool) -> tuple[int, int, int]:
+    """Lengths of the blocks of k, columns and rows; equal ones where the size is known."""
+    m, depth = contraction.extents[-2], contraction.depth
+    few = isinstance(m, int) and m <= 2 * rows
+    longest = (WHOLE if few else LONGEST_DEPTH) if direct else PACKED_DEPTH
+    if isinstance(depth, int):
+        kc = rounded(-(-depth // max(-(-depth // longest), 1)), 4) if depth > longest else max(depth, 1)
+        whole = direct and depth <= kc
+    else:
+        kc, whole = PACKED_DEPTH, False
+    nc = WHOLE if whole else max(BLOCK_BYTES // (kc * size) // width, 1) * width
+    most = -(-m // max(-(-m // MOST_ROWS), 1)) if isinstance(m, int) else MOST_ROWS
+    return kc, nc, rounded(max(most, 1), rows)
+
+
+def rounded(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
@@ -120,23 +124,22 @@ def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
 
 
 def tile_shape(m: Size, n: Size, lanes: int, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Rows and vectors of the tile's variants; for known sizes those with the least estimated time."""
+    """Rows and vectors of the tile's variants; where a size is known, those with the least estimated time."""
+    widest = 3 if most_rows(target, 3) >= 8 else 2
     if not isinstance(n, int):
-        rows = default_rows(target)
-        return (rows if not isinstance(m, int) else (max(min(rows[0], m), 1),)), (2, 1)
-    budget = registers(target)
+        rows = min(most_rows(target, widest), 8)
+        return row_variants(rows) if not isinstance(m, int) else (max(min(rows, m), 1),), (widest, 1)
     fits = max(n // lanes, 1)
-    if not isinstance(m, int):
-        rows = default_rows(target)
-        shapes = [(rows[0], v) for v in (1, 2) if v <= fits]
+    if isinstance(m, int):
+        shapes = [(r, v) for v in range(1, min(fits, 8) + 1)
+                  for r in range(1, min(max(m, 1), most_rows(target, v)) + 1) if v <= 4 or r == 1]
     else:
-        shapes = [(r, v) for v in range(1, 9) if v <= fits
-                  for r in range(1, min(max(m, 1), budget // v, 16) + 1) if v <= 4 or r == 1]
-        rows = ()
-    rounds = 100 * budget if not isinstance(m, int) else m
+        shapes = [(most_rows(target, v), v) for v in range(1, min(fits, widest) + 1)]
+    rounds = m if isinstance(m, int) else 4000
     best = min(shapes, key=lambda shape: (estimate(rounds, n, lanes, shape), shape[0] * shape[1]))
     rest = -(-(n % (best[1] * lanes)) // lanes)
-    return rows or (best[0],), (best[1],) if rest in (0, best[1]) else (best[1], rest)
+    return ((best[0],) if isinstance(m, int) else row_variants(best[0]),
+            (best[1],) if rest in (0, best[1]) else (best[1], rest))
 
 
 def estimate(m: int, n: int, lanes: int, shape: tuple[int, int]) -> float:
@@ -149,4 +152,4 @@ def estimate(m: int, n: int, lanes: int, shape: tuple[int, int]) -> float:
 
 def step_cost(rows: int, vectors: int) -> float:
     """Arithmetic, loads or latency, whichever is longest; and a little for the tile's start and end."""
-    return max(rows * vectors, 0.6 * rows + vectors, 6.0) + 0.4 + 0.02 * rows * vectors
+    return max(rows * vectors, float(rows + vectors), 6.0) + 0.4 + 0.02 * rows * vectors

@@ -1,6 +1,6 @@
-"""One row of the product whose operands are both contiguous along k: a dot product for every column.
+"""Few rows of a product whose operands are both contiguous along k: a dot product for every element.
 
-    c[n] = sum over k of a[k] * b[n*column + k]
+    c[m, n] = sum over k of a[m*row + k] * b[n*column + k]
 
 Several columns share the loads of a; each has its own accumulators, vectors along k, which are added up at the end.
 A column that is left over is summed in the same order, so its bits do not depend on its neighbours.
@@ -20,11 +20,14 @@ from .epilogue import Shape, emit_epilogue
 from .pack import converted, steps
 
 CHUNK = 64  # columns between calls of the epilogue
+FEW = 4
 UNROLL = 4  # vectors along k in flight for each column
 
 
 def fits(contraction: Contraction) -> bool:
-    return contraction.extents[-2] == 1 and contraction.a.strides[-1] == 1 and contraction.b.strides[-1] == 1
+    """Few rows: for more of them it pays to turn b, which is then read once for many rows."""
+    m = contraction.extents[-2]
+    return isinstance(m, int) and m <= FEW and contraction.a.strides[-1] == 1 and contraction.b.strides[-1] == 1
 
 
 def workspace_bytes(contraction: Contraction) -> int:
@@ -49,14 +52,20 @@ class _Dot:
         self.column = self.frame.size(contraction.b.strides[-2])
 
     def write(self) -> None:
-        self.frame.over_batch(self.row)
+        self.frame.over_batch(self.rows)
         self.frame.close()
 
-    def row(self) -> None:
-        a, b = self.frame.base(self.contraction.a), self.frame.base(self.contraction.b)
-        steps(self.frame.function, self.n, CHUNK, lambda n: self.chunk(a, b, n))
+    def rows(self) -> None:
+        function, frame = self.frame.function, self.frame
+        a, b = frame.base(self.contraction.a), frame.base(self.contraction.b)
+        memory, row = MEMORY[self.contraction.arguments[self.contraction.a.argument]], self.contraction.a.strides[-3]
 
-    def chunk(self, a: str, b: str, n: Int) -> None:
+        def one(m: Int) -> None:
+            start = function.element(memory, a, function.mul(m, frame.size(row)))
+            steps(function, self.n, CHUNK, lambda n: self.chunk(start, b, m, n))
+        steps(function, frame.size(self.contraction.extents[-2]), 1, one)
+
+    def chunk(self, a: str, b: str, m: Int, n: Int) -> None:
         function = self.frame.function
         count = function.minimum(CHUNK, function.sub(self.n, n))
         whole = function.sub(count, self.together - 1)
@@ -66,7 +75,7 @@ class _Dot:
         done = count // self.together * self.together if isinstance(count, int) else \
             function.value(f"and i64 {count}, {-self.together}")
         steps(function, function.sub(count, done), 1, lambda j: self.columns(a, first, function.add(done, j), 1))
-        self.frame.finish("%workspace", 0, n, 1, count)
+        self.frame.finish("%workspace", m, n, 1, count)
 
     def columns(self, a: str, b: str, j: Int, count: int) -> None:
         """The sums of columns j.. of the chunk."""

@@ -16,7 +16,7 @@ from ..target import Target
 from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, kind_bits
 from .batch import Frame
-from .blocking import PADDING, Blocking, blocking
+from .blocking import HALF_L2, PADDING, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
 from .pack import Packer, Place, Source, steps
 from .tile import Tile, emit_tile
@@ -63,10 +63,6 @@ def panel_columns(contraction: Contraction, chosen: Blocking) -> int:
 def is_by_columns(contraction: Contraction) -> bool:
     """a is contiguous along m and not along k: its panel keeps the m of one k together."""
     return contraction.a.strides[-3] == 1 and contraction.a.strides[-1] != 1
-
-
-def rounded(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ class _Driver:
         """Run-time choice: b stays in place when it is small or read at most twice, and a vector wide."""
         function, chosen = self.function, self.chosen
         nbytes = function.mul(function.mul(self.n, self.depth), kind_bits(self.kind) // 8)
-        small = function.value(f"icmp sle i64 {nbytes}, {1 << 19}")
+        small = function.value(f"icmp sle i64 {nbytes}, {HALF_L2}")
         few = function.value(f"icmp sle i64 {self.m}, {2 * chosen.rows[0]}")
         wide = function.value(f"icmp sge i64 {self.n}, {chosen.lanes}")
         return function.value(f"and i1 {function.value(f'or i1 {small}, {few}')}, {wide}")
@@ -236,7 +232,8 @@ class _Driver:
         if last == 0:
             steps(function, rest, width, lambda _: panel(self.narrow(block, full, rest, 0, full)))
             return
-        more = function.value(f"icmp sgt i64 {rest}, {chosen.lanes * chosen.vectors[last]}")
+        few = max(chosen.vectors[0] - 1, 1) * chosen.lanes  # these are done one vector at a time, without waste
+        more = function.value(f"icmp sgt i64 {rest}, {few}")
         enough = function.value(f"icmp sge i64 {self.n}, {width}")
         function.choose(function.value(f"and i1 {more}, {enough}"), [], several, single)
 
@@ -354,7 +351,8 @@ class _Driver:
         pointer = self.part(0)
         if is_by_columns(self.contraction):
             source = replace(source, outer=source.inner, inner=source.outer)
-            self.packer.lines(source, Place(pointer, self.kind, self.chosen.rows[0]), depth, size)
+            most = self.chosen.rows[0]
+            self.packer.lines(source, Place(pointer, self.kind, most), depth, size, longest=most)
         else:
             self.packer.lines(source, Place(pointer, self.kind, self.chosen.kc + PADDING), size, depth)
         return pointer

@@ -70,14 +70,13 @@ class Packer:
         self.target = target
         self.width = width
 
-    def lines(self, source: Source, place: Place, outer: Int, inner: Int, *, live: Int | None = None) -> None:
-        """Copies outer x inner elements; lines from `live` on repeat the last one that is there."""
+    def lines(self, source: Source, place: Place, outer: Int, inner: Int, *, longest: int | None = None) -> None:
+        """Copies outer x inner elements; `longest` bounds an inner length that is known only at run time."""
         function = self.function
-        longest = inner if isinstance(inner, int) else self.width
+        longest = inner if isinstance(inner, int) else longest or self.width
 
         def line(i: Int) -> None:
-            row = i if live is None else function.minimum(i, function.sub(live, 1))
-            start = function.element(MEMORY[source.dtype], source.pointer, function.mul(row, source.outer))
+            start = function.element(MEMORY[source.dtype], source.pointer, function.mul(i, source.outer))
             end = function.element(place.kind, place.pointer, function.mul(i, place.outer))
             self.line(source, start, place.kind, end, inner, power_below(min(self.width, max(longest, 1))))
         steps(function, outer, 1, line)

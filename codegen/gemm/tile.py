@@ -42,13 +42,12 @@ def emit_tile(module: Module, target: Target, name: str, tile: Tile) -> None:
     body = _Body(function, Lanes(function, target, tile.lanes), tile)
     sums, a, b = body.start(), "%a", "%b"
     if isinstance(tile.depth, int):
-        whole = tile.depth // tile.unroll * tile.unroll
-        sums, a, b = body.steps(0, whole, tile.unroll, (sums, a, b))
-        sums, _, _ = body.step(tile.depth - whole, sums, a, b)
+        rounds, rest = divmod(tile.depth, tile.unroll)
+        sums, a, b = body.steps(rounds, tile.unroll, (sums, a, b))
+        sums, _, _ = body.step(rest, sums, a, b)
     else:
-        whole_value = function.value(f"and i64 {tile.depth}, {-tile.unroll}")
-        state = body.steps(0, whole_value, tile.unroll, (sums, a, b))
-        sums, _, _ = body.steps(whole_value, tile.depth, 1, state)
+        state = body.steps(function.value(f"udiv i64 {tile.depth}, {tile.unroll}"), tile.unroll, (sums, a, b))
+        sums, _, _ = body.steps(function.value(f"urem i64 {tile.depth}, {tile.unroll}"), 1, state)
     body.finish(sums)
     function.emit("ret void")
     module.add(name, function.text())
@@ -90,23 +89,46 @@ class _Body:
         address = self.function.element(self.tile.kind, pointer, index)
         return self.function.value(f"load {self.vector}, ptr {address}, align {self.align}")
 
-    def steps(self, start: Int, stop: Int, stride: int, state: State) -> State:
-        """The loop over k, `stride` steps at a time."""
-        if start == stop:
-            return state
-        sums, a, b = state
-        types = [self.vector] * len(sums) + ["ptr", "ptr"]
+    def steps(self, rounds: Int, stride: int, state: State) -> State:
+        """`rounds` times `stride` steps of k."""
+        if isinstance(rounds, int):
+            return self.repeat(rounds, stride, state) if rounds else state
+        types = [self.vector] * len(state[0]) + ["ptr", "ptr"]
 
-        def body(_: Int, values: list[str]) -> list[str]:
-            new, next_a, next_b = self.step(stride, values[:-2], values[-2], values[-1])
-            return [*new, next_a, next_b]
-        values = self.function.loop(start, stop, stride, list(zip(types, [*sums, a, b], strict=True)), body)
+        def several() -> list[Int]:
+            sums, a, b = self.repeat(rounds, stride, state)
+            return [*sums, a, b]
+        some = self.function.value(f"icmp sgt i64 {rounds}, 0")
+        values = self.function.choose(some, types, several, lambda: [*state[0], state[1], state[2]])
         return values[:-2], values[-2], values[-1]
+
+    def repeat(self, rounds: Int, stride: int, state: State) -> State:
+        """The loop over k, tested at its end: no value lives on beside its successor, all accumulators in registers."""
+        function = self.function
+        before, head, after = function.block, function.new_label("head"), function.new_label("exit")
+        types = [self.vector] * len(state[0]) + ["ptr", "ptr", "i64"]
+        first = [*state[0], state[1], state[2], str(rounds)]
+        values = [function.register() for _ in types]
+        function.branch(head)
+        function.place(head)
+        at = len(function.lines)
+        function.lines += [None] * len(types)
+        sums, a, b = self.step(stride, values[:-3], values[-3], values[-2])
+        left = function.value(f"add nsw i64 {values[-1]}, -1")
+        done = function.value(f"icmp eq i64 {left}, 0")
+        for offset, (kind, value, start, following) in enumerate(
+                zip(types, values, first, [*sums, a, b, left], strict=True)):
+            function.lines[at + offset] = f"  {value} = phi {kind} [{start}, %{before}], [{following}, %{head}]"
+        function.emit(f"br i1 {done}, label %{after}, label %{head}, !llvm.loop !1")
+        function.place(after)
+        return sums, a, b
 
     def step(self, count: int, sums: list[str], a: str, b: str) -> State:
         """`count` steps of k in a row; returns the pointers moved on as well."""
         tile, function = self.tile, self.function
         for k in range(count):
+            if k:  # keeps the next step's loads behind this step: hoisted, they would push accumulators out of registers
+                function.emit('call void asm sideeffect "", "~{memory}"()')
             row = function.element(tile.kind, b, function.mul(tile.b_step, k))
             columns = [self.load(row, j * tile.lanes) for j in range(tile.vectors)]
             self.prefetch(row)

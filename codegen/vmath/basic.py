@@ -48,17 +48,29 @@ def remainder(m: Real, x: str, y: str) -> str:
         size = m.abs(values[0])
         unit = m.select(m.compare("oge", size, large), large, divisor)
         unit = m.select(m.compare("oge", size, huge), huge, unit)
-        # Dividing by infinity, where |y| is infinite, gives the quotient 0 and 0 * infinity must not arise.
-        finite = m.select(m.compare("oeq", unit, math.inf), 1.0, unit)
-        quotient = m.intrinsic("trunc", m.select(m.compare("olt", size, unit), 0.0, m.div(values[0], finite)))
-        product = m.mul(quotient, finite)
-        rest = m.sub(m.sub(values[0], product), m.residual(product, quotient, finite))
+        # Where the quotient is 0 the unit, which may be infinite, must not enter the product.
+        below = m.compare("olt", size, unit)
+        finite = m.select(below, 1.0, unit)
+        quotient = m.select(below, 0.0, m.intrinsic("trunc", m.div(values[0], finite)))
+        rest = _rest(m, values[0], quotient, finite)
         return [rest], m.compare("oge", m.abs(rest), divisor)
 
     start = m.select(bad, 0.0, m.abs(x))
     rest, = m.lanes.repeat([(m.lanes.vector(m.kind), start)], take_off)
     rest = m.select(m.compare("olt", rest, 0.0), m.add(rest, divisor), rest)
     return m.select(bad, math.nan, m.copysign(rest, x))
+
+
+def _rest(m: Real, x: str, quotient: str, unit: str) -> str:
+    """x - quotient*unit, which is a double.  Without fused multiply-add, numbers whose parts could overflow are scaled."""
+    if m.lanes.target.has_fma:
+        return m.nfma(quotient, unit, x)
+    large = m.compare("oge", m.abs(x), 2.0**1000)
+    down = m.select(large, 2.0**-60, 1.0)
+    small, unit = m.mul(x, down), m.mul(unit, down)
+    product = m.mul(quotient, unit)
+    rest = m.sub(m.sub(small, product), m.residual(product, quotient, unit))
+    return m.mul(rest, m.select(large, 2.0**60, 1.0))
 
 
 def _towards_divisor(m: Real, x: str, y: str) -> tuple[str, str, str]:

@@ -161,12 +161,18 @@ def logsumexp(x: Operand, axis: Axis = None, keepdims: bool = False) -> Node:
     node = as_node(x)
     node = build.cast(node, build.float_of(node.dtype))
     axes = axes_of("logsumexp", axis, node.ndim, (node,))
-    top = build.elementwise("stop_gradient", reduced("max", node, axes, keepdims=True))
+    top = build.elementwise("stop_gradient", build.reduce("max", node, axes))
     # A row whose maximum is infinite is not shifted: inf - inf would be NaN.
-    finite = build.elementwise("where", build.elementwise("isfinite", top), top, 0)
-    total = reduced("sum", build.elementwise("exp", build.elementwise("sub", node, finite)), axes, keepdims=True)
-    result = build.elementwise("add", build.elementwise("log", total), finite)
-    return result if keepdims else build.reshape(result, tuple(n for k, n in enumerate(node.shape) if k not in axes))
+    shift = build.elementwise("where", build.elementwise("isfinite", top), top, 0)
+    distance = build.elementwise("sub", node, spread(shift, node, axes))
+    total = build.reduce("sum", build.elementwise("exp", distance), axes)
+    result = build.elementwise("add", build.elementwise("log", total), shift)
+    return expand_dims(result, axes) if keepdims else result
+
+
+def spread(value: Node, x: Node, axes: tuple[int, ...]) -> Node:
+    """A reduction's result repeated along the axes that it dropped from x."""
+    return build.broadcast(value, x.shape, tuple(k for k in range(x.ndim) if k not in axes))
 
 
 def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Node:
@@ -180,7 +186,7 @@ def var(x: Operand, axis: Axis = None, ddof: int = 0, keepdims: bool = False) ->
     inner = "float32" if target in ("float16", "bfloat16") else target
     axes = axes_of("var", axis, node.ndim, (node,))
     node = build.cast(node, inner)
-    distance = build.elementwise("sub", node, mean(node, axes, keepdims=True))
+    distance = build.elementwise("sub", node, spread(mean(node, axes), node, axes))
     total = reduced("sum", build.elementwise("mul", distance, distance), axes, keepdims=keepdims)
     number = count(node, axes) - ddof
     if isinstance(number, int) and number < 0:

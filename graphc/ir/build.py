@@ -85,7 +85,7 @@ def elementwise(name: str, /, *operands: Operand, **attrs: Any) -> Node:
     """The elementwise op on these operands, by NumPy's rules of promotion and broadcasting."""
     rule = OPS[name].rule
     assert rule is not None, name
-    kinds = tuple(o.type.dtype if isinstance(o, Node) else weak_kind(o) for o in operands)
+    kinds = tuple([o.type.dtype if isinstance(o, Node) else weak_kind(o) for o in operands])
     try:
         wanted, _ = rule(kinds)
     except TypeError:
@@ -224,6 +224,8 @@ def broadcast(x: Node, shape: Shape, axes: Sequence[int]) -> Node:
     if x.op.name == "broadcast":
         axes = tuple(axes[k] for k in x.attrs["axes"])
         x = x.operands[0]
+    if x.op.name != "constant" and all(k in axes or isinstance(n, int) and n == 1 for k, n in enumerate(shape)):
+        return reshape(x, shape)  # nothing is repeated
     return make("broadcast", (x,), shape=shape, axes=axes)
 
 

@@ -258,7 +258,7 @@ class Graph:
 
     @property
     def scope(self) -> str:
-        return "".join(f"{name}/" for name in self.scopes)
+        return "".join([f"{name}/" for name in self.scopes]) if self.scopes else ""
 
     @contextmanager
     def name_scope(self, name: str) -> Iterator[str]:
@@ -317,20 +317,20 @@ def make(name: str, operands: Iterable[Node] = (), /, graph: Graph | None = None
     operands = tuple(operands)
     graph = graph or graph_of(name, operands)
     op = OPS[name]
-    key = (name, tuple(o.id for o in operands), tuple(attrs.items()))
+    key = (name, tuple([o.id for o in operands]), tuple(attrs.items()))
     found = graph.interned.get(key)
     if found is not None:
         return found
     loc, scope = STACK.locs[-1] if STACK.locs else (user_line(), graph.scope)
     need = Need()
     try:
-        kind = op.infer(need, tuple(o.type for o in operands), attrs)
+        kind = op.infer(need, tuple([o.type for o in operands]), attrs)
     except GraphError as fault:
         raise type(fault)(f"{name}: {fault}\n  at {loc}" + operand_lines(operands)) from None
     node = Node()
     node.op, node.operands, node.attrs, node.type, node.loc = op, operands, attrs, kind, loc
     node.graph, node.scope = graph, scope
-    node.checks = tuple(DimCheck(c.relation, c.a, c.b, f"{name}: {c.message}\n  at {loc}") for c in need.checks)
+    node.checks = tuple([DimCheck(c.relation, c.a, c.b, f"{name}: {c.message}\n  at {loc}") for c in need.checks])
     with graph.lock:
         node.id = next(graph.numbers)
         return graph.interned.setdefault(key, node)

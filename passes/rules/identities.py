@@ -72,7 +72,8 @@ RULES: list[Rule] = [
     rule("div_one", lambda x: x / 1.0, lambda x: x),
     rule("sub_zero", lambda x: x - 0, lambda x: x, dtypes="any"),
     rule("add_minus_zero", lambda x: x + -0.0, lambda x: x),
-    rule("add_zero", lambda x: x + 0.0, lambda x: x, when=lambda x: never_minus_zero(x)),
+    rule("add_zero", lambda x: x + 0.0, lambda x: x, when=lambda x: never_minus_zero(x),
+         example=lambda dtype: build.elementwise("add", build.elementwise("exp", leaves(dtype, 1)[0]), 0.0)),
     rule("add_zero_integer", lambda x: x + 0, lambda x: x, dtypes="int"),
     rule("mul_zero_integer", lambda x: x * 0, lambda x: 0, dtypes="int"),
     rule("sub_self_integer", lambda x: x - x, lambda x: 0, dtypes="int"),
@@ -82,7 +83,6 @@ RULES: list[Rule] = [
     step("by_reciprocal", ("div",), by_reciprocal, dtypes="float", example=quarter),
     # -- signs: fewer, or nearer to the result, where they meet others --
     rule("mul_minus_one", lambda x: x * -1, lambda x: -x, dtypes="any"),
-    rule("div_minus_one", lambda x: x / -1.0, lambda x: -x),
     rule("minus_zero_sub", lambda x: -0.0 - x, lambda x: -x),
     rule("neg_neg", lambda x: -(-x), lambda x: x, dtypes="any"),
     rule("add_neg", lambda x, y: x + -y, lambda x, y: x - y, dtypes="any"),

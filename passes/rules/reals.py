@@ -32,7 +32,8 @@ RULES: list[Rule] = [
     rule("real_sub_add", lambda x, c1, c2: (x - c1) + c2, lambda x, c1, c2: x + (c2 - c1), exact=False),
     rule("real_add_sub", lambda x, c1, c2: (x + c1) - c2, lambda x, c1, c2: x + (c1 - c2), exact=False),
     rule("real_sub_sub", lambda x, c1, c2: (x - c1) - c2, lambda x, c1, c2: x - (c1 + c2), exact=False),
-    rule("real_div_constant", lambda x, c: x / c, lambda x, c: x * (1.0 / c), exact=False, when=lambda x, c: has_reciprocal(c)),
+    rule("real_div_constant", lambda x, c: x / c, lambda x, c: x * (1.0 / c), exact=False,
+         when=lambda x, c: uniform_value(x) is None and has_reciprocal(c)),
     # -- quotients --
     rule("real_mul_div", lambda x, y: (x * y) / y, lambda x, y: x, exact=False),
     rule("real_div_mul", lambda x, y: (x / y) * y, lambda x, y: x, exact=False),

@@ -42,14 +42,10 @@ def reduction_of_transpose(node: Node) -> Node | None:
 
 
 def reduction_of_single(node: Node) -> Node | None:
-    """Axes of one element are dropped by a reshape."""
-    x, axes = node.operands[0], node.attrs["axes"]
-    single = [k for k in axes if isinstance(x.shape[k], int) and x.shape[k] == 1]
-    if not single:
-        return None
-    small = build.reshape(x, tuple(size for k, size in enumerate(x.shape) if k not in single))
-    place = {k: i for i, k in enumerate(k for k in range(x.ndim) if k not in single)}
-    return build.reduce(node.op.name, small, tuple(place[k] for k in axes if k not in single))
+    """A reduction over axes of one element is a reshape."""
+    x = node.operands[0]
+    sizes = [x.shape[k] for k in node.attrs["axes"]]
+    return build.reshape(x, node.shape) if all(isinstance(size, int) and size == 1 for size in sizes) else None
 
 
 def idempotent_of_broadcast(node: Node) -> Node | None:
@@ -110,7 +106,7 @@ def steps(name: str, function: Callable[[Node], Node | None], operand: Callable[
 
 
 RULES: list[Rule] = [
-    *steps("of_single", reduction_of_single, lambda op: lambda x: x, (0, 1), (3, 1)),
+    *steps("of_single", reduction_of_single, lambda op: lambda x: x, (1,), (3, 1)),
     *steps("of_reduction", reduction_of_reduction, lambda op: lambda x: make(op, (x,), axes=(1,)), (0,), lonely=True),
     *steps("of_transpose", reduction_of_transpose, lambda op: lambda x: make("transpose", (x,), axes=(1, 0)), (0,)),
     *steps("of_reshape", whole_of_reshape, lambda op: lambda x: make("reshape", (x,), shape=(12,)), (0,)),

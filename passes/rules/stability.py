@@ -67,6 +67,12 @@ def counts(x: Node, axes: tuple[int, ...], c: Node) -> bool:
     return uniform_value(c) == number
 
 
+def inverts(x: Node, axes: tuple[int, ...], c: Node) -> bool:
+    """Whether c is one over the number of elements along these axes of x, without rounding."""
+    value = uniform_value(c)
+    return bool(value) and math.frexp(value)[0] == 0.5 and counts(x, axes, build.full_like(c, 1 / value))  # type: ignore[operator,arg-type]
+
+
 # -- right sides --
 def peak(x: Operand, axes: object) -> Apply:
     """The greatest element if it is finite, else 0; a constant for derivatives, in which it cancels."""
@@ -109,16 +115,16 @@ def centred(x: Operand, c: Operand, axes: object) -> Apply:
 def log_of_moved(node: Node) -> Node | None:
     """log of some elements of a softmax or a sigmoid: the logarithm is taken before they are picked."""
     inner = node.operands[0]
-    if inner.op.name not in MOVING or not is_probability(inner.operands[0]):
-        return None
-    within = build.elementwise("log", inner.operands[0])
-    return make(inner.op.name, (within, *inner.operands[1:]), graph=node.graph, **inner.attrs)
+    within = log_of_probability(inner.operands[0]) if inner.op.name in MOVING else None
+    return make(inner.op.name, (within, *inner.operands[1:]), graph=node.graph, **inner.attrs) if within is not None else None
 
 
-def is_probability(x: Node) -> bool:
+def log_of_probability(x: Node) -> Node | None:
     if x.op.name == "sigmoid":
-        return True
-    return x.op.name == "div" and x.operands[0].op.name == "exp" and is_reduced(x.operands[1], "sum")
+        return build.elementwise("neg", build.elementwise("softplus", build.elementwise("neg", x.operands[0])))
+    if x.op.name == "div" and x.operands[0].op.name == "exp" and is_reduced(x.operands[1], "sum"):
+        return build.elementwise("sub", x.operands[0].operands[0], build.elementwise("log", x.operands[1]))
+    return None
 
 
 def picked_sigmoid(dtype: str) -> Node:
@@ -127,18 +133,22 @@ def picked_sigmoid(dtype: str) -> Node:
     return make("log", (moved,))
 
 
+def quarters(dtype: str) -> Node:
+    x, = leaves(dtype, 1)
+    squares, total = (build.reduce_sum(y, (1,)) for y in (build.elementwise("mul", x, x), x))
+    mean = build.elementwise("mul", total, 0.25)
+    return build.elementwise("sub", build.elementwise("mul", squares, 0.25), build.elementwise("mul", mean, mean))
+
+
 RULES: list[Rule] = [
-    # -- log and exp near 1 and 0 --
+    # -- log and exp near 1 and 0; operands come first, so 1 - exp(x) is -expm1(x) when its log is looked at --
     rule("softplus", lambda x: log(1.0 + exp(x)), lambda x: softplus(x), stability={"x": (-60.0, 1000.0)}),
     rule("softplus_log1p", lambda x: log1p(exp(x)), lambda x: softplus(x), stability={"x": (700.0, 1000.0)}),
     rule("log_add_exp", lambda x, y: log(exp(x) + exp(y)),
          lambda x, y: maximum(x, y) + softplus(-abs_(where(eq(x, y), 0.0, x - y))),
          stability={"x": (700.0, 1000.0), "y": (700.0, 1000.0)}),
-    rule("log_one_minus_exp", lambda x: log(1.0 - exp(x)), lambda x: log_one_minus_exp(x),
-         when=lambda x: not is_split(x), stability={"x": (-60.0, -1e-3)}),
-    rule("log_neg_expm1", lambda x: log(-expm1(x)), lambda x: log_one_minus_exp(x),
+    rule("log_one_minus_exp", lambda x: log(-expm1(x)), lambda x: log_one_minus_exp(x),
          when=lambda x: not is_split(x), stability={"x": (-60.0, -30.0)}),
-    rule("log_one_minus_sigmoid", lambda x: log(1.0 - sigmoid(x)), lambda x: -softplus(x), stability={"x": (1.0, 1000.0)}),
     rule("log_sigmoid", lambda x: log(sigmoid(x)), lambda x: -softplus(-x), stability={"x": (-1000.0, -80.0)}),
     rule("log_exp", lambda x: log(exp(x)), lambda x: x, stability={"x": (-1000.0, 1000.0)}),
     rule("log1p_expm1", lambda x: log1p(expm1(x)), lambda x: x, stability={"x": (-1000.0, 1000.0)}),
@@ -165,7 +175,7 @@ RULES: list[Rule] = [
          when=lambda x: not is_scaled(x), stability={"x": (1e22, 1e38)}),
     # -- softmax --
     rule("log_softmax", lambda x, A: log(exp(x) / spread(sum_(exp(x), A), A, x)),
-         lambda x, A: x - spread(log(sum_(exp(x), A)), A, x), stability={"x": (-1000.0, -800.0)}),
+         lambda x, A: x - spread(log(sum_(exp(x), A)), A, x), stability={"x": (-85.0, 85.0)}),
     rule("softmax", lambda x, A: exp(x) / spread(sum_(exp(x), A), A, x), lambda x, A: shifted_softmax(x, A),
          when=lambda x: not is_shifted(x), stability={"x": (700.0, 1000.0)}),
     rule("logsumexp", lambda x, A: log(sum_(exp(x), A)), lambda x, A: log_sum_exp(x, A),
@@ -174,6 +184,9 @@ RULES: list[Rule] = [
     # -- variance as a difference of large numbers --
     rule("variance", lambda x, c, A: sum_(x * x, A) / c - (sum_(x, A) / c) * (sum_(x, A) / c),
          lambda x, c, A: centred(x, c, A), when=lambda x, c, A: counts(x, A, c), stability={"x": (1e4, 1.001e4)}),
+    rule("variance_by_product", lambda x, c, A: sum_(x * x, A) * c - (sum_(x, A) * c) * (sum_(x, A) * c),
+         lambda x, c, A: centred(x, 1.0 / c, A), when=lambda x, c, A: inverts(x, A, c),  # type: ignore[operator]
+         stability={"x0": (1e4, 1.001e4)}, example=quarters),
     # -- guards --
     rule("guard_mul", lambda p, x, y: where(p, x, 0.0) * y, lambda p, x, y: where(p, x * y, 0.0),
          stability={"y": (math.inf, math.inf)}),

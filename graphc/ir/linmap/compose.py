@@ -263,8 +263,9 @@ def sum_of_nested(f: Factor, p: float, g: Factor, q: float, atoms: tuple[int, ..
     from_f, from_g = arranged(f, atoms, sizes), arranged(g, atoms, sizes)
     if p == q:
         return build.elementwise("add", from_f, from_g), atoms, p
-    if p == -q:
-        return build.elementwise("sub", from_f, from_g), atoms, p
+    if p == -q:  # the sign is absorbed
+        first, second = (from_f, from_g) if p > 0 else (from_g, from_f)
+        return build.elementwise("sub", first, second), atoms, abs(p)
     return build.elementwise("add", scaled(from_f, p), scaled(from_g, q)), atoms, 1.0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from .. import build
 from ..dims import Dim, exact_quotient, product
 from ..node import Node
+from .tensors import reduced
 from .term import Factor, Size, Stride, Term, View
 
 
@@ -127,7 +128,7 @@ class Network:
         target = became.get(view.target, (view.target,))
         kept = target[0] if len(target) == 1 else view.target
         if view.index is not None:
-            index, labels = self.resplit(view.index, view.labels, became)
+            index, labels = reduced(self.resplit(view.index, view.labels, became), self.sizes)
             return View(kept, index=index, labels=labels)
         strides: list[Stride] = []
         for atom, stride in view.strides:
@@ -169,13 +170,13 @@ def replaced(atoms: Iterable[int], became: Mapping[int, tuple[int, ...]]) -> lis
 
 
 def row_major(atoms: Sequence[int], sizes: Sequence[Size]) -> tuple[Stride, ...]:
-    """Strides of a flat index over these atoms."""
+    """Strides of a flat index over these atoms; one that comes twice runs along a diagonal."""
     strides: list[Stride] = []
     step: Size = 1
     for atom, size in zip(reversed(atoms), reversed(sizes)):
         strides.append((atom, step))
         step = step * size
-    return tuple(reversed(strides))
+    return merged_strides(reversed(strides))
 
 
 def merged_strides(strides: Iterable[Stride]) -> tuple[Stride, ...]:

@@ -33,6 +33,8 @@ def arranged(factor: Factor, atoms: Sequence[int], sizes: Sizes) -> Node:
     node, labels = factor
     if labels == tuple(atoms):
         return node
+    if len(set(labels)) < len(labels):
+        node, labels = reduced(factor, labels)
     order = [a for a in atoms if a in labels]
     node = build.transpose(node, tuple(labels.index(a) for a in order))
     if len(order) == len(atoms):
@@ -103,7 +105,7 @@ def selected(factor: Factor, view: View, sizes: Sizes) -> Factor:
     """factor[.., target, ..] read at target = view(sources)."""
     while view.target in factor[1]:
         factor = selected_once(factor, view, sizes)
-    return factor
+    return reduced(factor, factor[1])
 
 
 def selected_once(factor: Factor, view: View, sizes: Sizes) -> Factor:
@@ -152,6 +154,19 @@ def index_of(view: View, sizes: Sizes, graph: Graph) -> Factor:
     return index, sources
 
 
+def wrapped(index: Node, size: Node) -> Node:
+    """Negative indices counted from the start."""
+    return build.elementwise("where", build.elementwise("lt", index, 0), build.elementwise("add", index, size), index)
+
+
+def agreement(view: View, sizes: Sizes, dtype: str, graph: Graph) -> Factor:
+    """The mask over its atoms of where a view holds whose target is one of its own sources."""
+    index, labels = index_of(view, sizes, graph)
+    index = wrapped(index, size_node(sizes[view.target], graph))
+    count = make("iota", graph=graph, dtype="int64", shape=index.type.shape, axis=labels.index(view.target))
+    return build.cast(build.elementwise("eq", index, count), dtype), labels
+
+
 def size_node(size: Size, graph: Graph) -> Node:
     """An int64 scalar that holds the size at run time."""
     if not isinstance(size, Dim):
@@ -163,6 +178,7 @@ def size_node(size: Size, graph: Graph) -> Node:
 
 def placed(factor: Factor, views: Sequence[View], sizes: Sizes) -> Factor:
     """sum over the views' sources of factor[.., sources, ..] at their targets, zero elsewhere; one pad for all blocks."""
+    factor = reduced(factor, factor[1])
     missing = [a for view in views for a in view.sources if a not in factor[1]]
     if missing:
         atoms = (*factor[1], *dict.fromkeys(missing))

@@ -2,9 +2,12 @@
 
 Rewrites, tried in this order until none fits; each removes a view, a factor's axis or an atom:
 
+    own      a view whose target is one of its sources is a mask over them
     read     a factor at the target is read through the view: what it holds elsewhere does not matter
     chain    the source of one view is the target of another: the first is composed with the second
     drop     a summed target that only its view knows sums to 1
+    unite    the target of a view that is the identity is its source
+    fold     two targets that number the same summed sources are one
     solve    two views of one target make an equation between their sources
     carry    a summed target with several views, the sources of one of which are summed in one factor: pad that factor
 """
@@ -20,7 +23,7 @@ from ..node import Node, default_graph
 from .contract import contract, outer, placement
 from .equations import solve
 from .network import Network, merged_strides
-from .tensors import index_of, placed, selected, size_node
+from .tensors import agreement, block, index_of, placed, selected, size_node, wrapped
 from .term import Factor, Size, View
 
 LIMIT = 10_000  # rewrites of one network; a correct table ends long before
@@ -82,7 +85,7 @@ def reduce_views(net: Network) -> bool:
     for _ in range(LIMIT):
         if not net.views:
             return True
-        if read(net) or chain(net) or drop(net):
+        if own(net) or read(net) or chain(net) or drop(net) or unite(net) or fold(net):
             continue
         verdict = solve(net)
         if verdict == "zero":
@@ -97,6 +100,17 @@ def views_by_target(net: Network) -> dict[int, list[View]]:
     for view in net.views:
         found.setdefault(view.target, []).append(view)
     return found
+
+
+def own(net: Network) -> bool:
+    """A view whose target is among its own sources holds at some of its values only: a mask."""
+    for view in net.views:
+        if view.target in view.sources:
+            dtype = net.factors[0][0].type.dtype if net.factors else "float64"
+            net.factors.append(agreement(view, net.sizes, dtype, default_graph()))
+            net.views = [v for v in net.views if v is not view]
+            return True
+    return False
 
 
 def read(net: Network) -> bool:
@@ -146,12 +160,11 @@ def mixed(net: Network, affine: View, stride: Size, inner: View) -> View:
         return View(affine.target, index=inner.index, labels=inner.labels)
     graph = inner.index.graph
     size = size_node(net.sizes[inner.target], graph)
-    negative = build.elementwise("lt", inner.index, 0)
-    wrapped = build.elementwise("where", negative, build.elementwise("add", inner.index, size), inner.index)
+    counted = wrapped(inner.index, size)
     offset, sources = index_of(affine, net.sizes, graph)
     labels = (*inner.labels, *(a for a in sources if a not in inner.labels))
     shape = tuple(net.sizes[a] for a in labels)
-    scaled = build.broadcast(build.elementwise("mul", wrapped, size_node(stride, graph)), shape,
+    scaled = build.broadcast(build.elementwise("mul", counted, size_node(stride, graph)), shape,
                              tuple(range(len(inner.labels))))
     order = sorted(range(len(sources)), key=lambda k: labels.index(sources[k]))
     offset = build.broadcast(build.transpose(offset, order), shape, tuple(labels.index(sources[k]) for k in order))
@@ -168,6 +181,42 @@ def drop(net: Network) -> bool:
             del net.sizes[view.target]
             return True
     return False
+
+
+def unite(net: Network) -> bool:
+    """A view that is the identity makes its two atoms one."""
+    for view in net.views:
+        if view.index is None and len(view.strides) == 1 and is_onto(view, net):
+            net.views.remove(view)
+            net.identify(view.sources[0], view.target)
+            return True
+    return False
+
+
+def fold(net: Network) -> bool:
+    """Two targets that are the same numbering of summed sources are one atom, which takes the place of the sources."""
+    ends = {*net.out, *net.inn}
+    for view in net.views:
+        if view.index is not None or ends & set(view.sources):
+            continue
+        touching = [v for v in net.views if set(v.sources) & set(view.sources)]
+        if len(touching) < 2 or any(v.key[1:] != view.key[1:] for v in touching) or not is_onto(view, net):
+            continue
+        net.factors = [placed(f, [view], net.sizes) if set(f[1]) & set(view.sources) else f for f in net.factors]
+        net.views = [v for v in net.views if not any(v is t for t in touching)]
+        for atom in view.sources:
+            del net.sizes[atom]
+        net.parts = {v.target: (view.target,) for v in touching if v is not view}
+        net.rewire()
+        return True
+    return False
+
+
+def is_onto(view: View, net: Network) -> bool:
+    """Whether the view numbers its sources so that every value of the target comes once."""
+    found = block(view, net.sizes)
+    return (found is not None and bool(view.strides) and found[1] == 1 and known_equal(view.base, 0) is True
+            and known_equal(found[2], net.sizes[view.target]) is True)
 
 
 def carry(net: Network) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..build import cast, elementwise, full_like
 from ..errors import DTypeError
-from ..node import Attrs, Need, Node, uniform_value
+from ..node import Attrs, Infer, Need, Node, uniform_value
 from ..types import DTYPES, Type, is_float, ufunc_types
 from . import special
 from .declare import Array, declare
@@ -77,7 +77,7 @@ def all_float(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     return (dtype,) * len(operands), dtype
 
 
-def type_rule(rule: Rule) -> Callable[[Need, tuple[Type, ...], Attrs], Type]:
+def type_rule(rule: Rule) -> Infer:
     """Operands of exactly the dtypes that the rule wants, and of one shape."""
     def infer(need: Need, types: tuple[Type, ...], attrs: Attrs) -> Type:
         given = tuple([t.dtype for t in types])
@@ -105,12 +105,11 @@ def plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def power(x: Array, y: Array) -> Array:
-    if x.dtype.kind not in "iu":
+    if x.dtype.kind != "i":
         return np.asarray(np.power(x, y))
-    result = np.power(x, np.maximum(y, 0))
     odd = (y & 1).astype(bool)
-    inverse = np.where(x == 1, 1, np.where(x == -1, np.where(odd, -1, 1), 0))
-    return np.where(y < 0, inverse, result).astype(x.dtype)
+    inverse = np.where(x == 1, 1, np.where(x == -1, np.where(odd, -1, 1), 0)).astype(x.dtype)
+    return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0)))
 
 
 def sigmoid(x: Array) -> Array:
@@ -304,7 +303,7 @@ ROWS: list[tuple[Any, ...]] = [
      lambda s, x: s.digamma(x)),
     ("sigmoid", UNARY_FLOAT, sigmoid, (lambda y, x: mul(y, sub(1.0, y)),), lambda s, x: 1 / (1 + s.exp(-x))),
     ("softplus", UNARY_FLOAT, softplus, (lambda y, x: elementwise("sigmoid", x),), lambda s, x: s.log(1 + s.exp(x))),
-    ("relu", by(np.positive), lambda x: np.maximum(x, 0), (step,), kink),
+    ("relu", by(np.positive), lambda x: np.maximum(x, 0), (lambda y, x: step(y, y),), kink),  # y > 0 where x > 0
     # -- rounding and classes of floats --
     ("floor", floats_to(None), np.floor, ZERO, lambda s, x: s.floor(x)),
     ("ceil", floats_to(None), np.ceil, ZERO, lambda s, x: s.ceiling(x)),

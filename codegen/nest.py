@@ -1,0 +1,409 @@
+"""The loops of a kernel and what is written in each of them.
+
+What is written where follows from the axes that each operation depends on:
+
+    parallel axes   loops; inside each, every operation whose axes are all open: what does not vary is written outside
+    lanes, steps    the innermost parallel axes: vectors, and several steps of the unrolled axis in flight
+    passes          over the reduced axes: pass g computes what needs the results of g reductions before it, from loads
+                    and kept rows, and ends in the reductions and stores of that stage
+    row values      between the passes; they lie in all lanes, so there is one kind of value
+
+Invariants: within a block the loads come before the stores.  The order of a sum does not depend on lo..hi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+import math
+
+import numpy as np
+
+from graphc.ir.dims import Dim
+from graphc.ir.plan import Kernel, KernelOp
+
+from . import reduce as reductions
+from .access import Frame, Point, accumulate, first_point, index_offsets, load, opened, store
+from .collapse import EFFECTS, Facts, operands_of, trips
+from .loops import BUDGET, Carry, blocked, counted, lane_loop
+from .reduce import Reduction
+from .scalars import emit as emit_scalar
+from .shuffles import lane_numbers, splat_kind
+from .text import Int
+
+ROUNDED = ("float16", "bfloat16")  # computed as float32, rounded after each operation
+
+
+def rounded_number(value: float, dtype: str) -> float:
+    """A constant as its dtype holds it."""
+    if dtype not in ROUNDED or not math.isfinite(value):
+        return value
+    if dtype == "float16":
+        return float(np.float16(value))
+    bits = int(np.float32(value).view(np.uint32))
+    return float(np.uint32((bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16).view(np.float32))
+
+
+def overwritten_keeps(kernel: Kernel, known: Facts) -> tuple[int, ...]:
+    """Kept values whose place a later store takes: a row that stays in registers need not be kept there."""
+    last = {op.map: known.stages[i] for i, op in enumerate(kernel.ops) if op.kind == "store"}
+    return tuple(i for i, op in enumerate(kernel.ops) if op.kind == "keep" and last.get(op.map, -1) > known.stages[i])
+
+
+class Writer:
+    """Walks the axes from the outermost in, and writes what each level can."""
+
+    def __init__(self, frame: Frame, split: int | None) -> None:
+        self.frame = frame
+        self.kernel, self.facts, self.choice, self.lanes = frame.kernel, frame.facts, frame.choice, frame.lanes
+        self.split = split
+        axes = range(len(self.kernel.extents))
+        self.reduced = tuple(a for a in axes if self.facts.reduced >> a & 1)
+        inner = (*self.reduced, self.choice.lanes, self.choice.unroll)
+        self.outer = tuple(a for a in axes if a not in inner)
+        self.offsets: dict[int, list[tuple[int | Dim, int | Dim]]] = {}  # index -> (stride, extent) of its uses
+        for i in self.facts.live:
+            address = self.kernel.ops[i].map
+            for number, stride, extent in address.indices if address is not None else ():
+                uses = self.offsets.setdefault(number, [])
+                if (stride, extent) not in uses:
+                    uses.append((stride, extent))
+        self.overwritten = overwritten_keeps(self.kernel, self.facts)
+        self.memo: dict[object, list[str]] | None = None  # values of a row that stays in registers
+        self.states: dict[int, list[str]] = {}  # scan -> its running values
+
+    # -- sizes of nests --
+    def extent(self, axis: int) -> Int:
+        return self.frame.size(self.kernel.extents[axis])
+
+    def bounds(self, axis: int) -> tuple[Int, Int]:
+        return ("%lo", "%hi") if axis == self.split else (0, self.extent(axis))
+
+    def cost(self, axes: Sequence[int]) -> int | None:
+        """Weight of a nest over these axes in vector operations; None where it is not known."""
+        total = max(self.facts.weight, 1)
+        for axis in axes:
+            extent = self.kernel.extents[axis]
+            if not isinstance(extent, int) or axis == self.split:
+                return None
+            total *= -(-extent // self.lanes.count) if axis == self.choice.lanes else extent
+        return total
+
+    # -- parallel axes --
+    def write(self) -> None:
+        self.nest(self.outer, first_point(self.frame))
+
+    def nest(self, axes: tuple[int, ...], point: Point) -> None:
+        self.memo = None
+        self.settle(point, [i for i in self.facts.live if self.facts.stages[i] == 0], 0)
+        if not axes:
+            self.innermost(point)
+            return
+        axis, inside = axes[0], axes[1:]
+        low, high = self.bounds(axis)
+
+        def body(index: Int, _: list[str]) -> list[str]:
+            self.nest(inside, opened(self.frame, point, axis, index))
+            return []
+        inner = [a for a in range(len(self.kernel.extents)) if a not in self.outer or a in inside]
+        counted(self.frame.function, low, high, 1, Carry(), [], body, self.cost(inner))
+
+    def innermost(self, point: Point) -> None:
+        """The lanes and the unrolled axis where they are parallel, then the passes."""
+        lanes, unroll = self.choice.lanes, self.choice.unroll
+        if unroll is not None and unroll != lanes and unroll not in self.reduced:
+            self.over_rows(point, unroll)
+        elif lanes is not None and lanes not in self.reduced:
+            self.over_lanes(point, lanes, self.choice.factor if unroll == lanes else 1)
+        else:
+            self.passes(point)
+
+    def over_lanes(self, point: Point, lanes: int, steps: int) -> None:
+        low, high = self.bounds(lanes)
+
+        def block(index: Int, width: int, mask: str | None, _: list[str]) -> list[str]:
+            now = width if self.choice.unroll == lanes else point.steps
+            self.passes(opened(self.frame, point, lanes, index, steps=now, mask=mask))
+            return []
+        cost = self.cost(self.reduced)
+        lane_loop(self.lanes, low, high, steps, Carry(), [], block, None if cost is None else cost * point.steps)
+
+    def over_rows(self, point: Point, unroll: int) -> None:
+        """Blocks of `factor` rows, then single ones."""
+        function, factor = self.frame.function, self.choice.factor
+        lanes = None if self.choice.lanes in self.reduced else self.choice.lanes
+        low, high = self.bounds(unroll)
+        whole = function.mul(function.floordiv(function.sub(high, low), factor), factor)
+        middle = function.add(low, whole)
+
+        def rows(count: int) -> Callable[[Int, list[str]], list[str]]:
+            def body(index: Int, _: list[str]) -> list[str]:
+                inner = opened(self.frame, point, unroll, index, steps=count)
+                self.settle(inner, [i for i in self.facts.live if self.facts.stages[i] == 0], 0)
+                if lanes is None:
+                    self.passes(inner)
+                else:
+                    self.over_lanes(inner, lanes, 1)
+                return []
+            return body
+        cost = self.cost(self.reduced if lanes is None else (*self.reduced, lanes))
+        counted(function, low, middle, factor, Carry(), [], rows(factor), None if cost is None else cost * factor)
+        counted(function, middle, high, 1, Carry(), [], rows(1), cost)
+
+    # -- values --
+    def settle(self, point: Point, numbers: Sequence[int], stage: int) -> None:
+        """Writes those of the operations whose axes are open and that are not there yet: values, then effects."""
+        effects = []
+        for i in numbers:
+            op = self.kernel.ops[i]
+            if i in point.values or op.kind == "reduce" or self.facts.axes[i] & ~point.opened:
+                continue
+            if op.kind in ("store", "accumulate"):
+                effects.append(i)
+                continue
+            point.values[i] = self.value(point, i, op, stage)
+            stays = self.memo is not None and i in self.overwritten
+            if op.kind == "keep" and self.facts.stages[i] >= stage and not stays:
+                effects.append(i)
+            for stride, extent in self.offsets.get(i, ()):
+                point.values[i, stride, extent] = self.index_value(point, i, stride, extent)
+        for i in effects:
+            self.effect(point, i)
+
+    def index_value(self, point: Point, i: int, stride: int | Dim, extent: int | Dim) -> list[str]:
+        return index_offsets(self.frame, point.values[i], self.frame.size(stride), self.frame.size(extent),
+                             in_lanes=self.facts.has(i, self.choice.lanes))
+
+    def effect(self, point: Point, i: int) -> None:
+        op = self.kernel.ops[i]
+        if op.kind != "keep":
+            point.values[i] = []  # it is done: levels further in do not repeat it
+        write = accumulate if op.kind == "accumulate" else store
+        write(self.frame, point, i, point.values[op.operands[0]])
+
+    def value(self, point: Point, i: int, op: KernelOp, stage: int) -> list[str]:
+        """The operation's registers; those of a short row are remembered for the passes that follow."""
+        if self.memo is None or not self.facts.axes[i] & self.facts.reduced:
+            return self.compute(point, i, op, stage)
+        where = tuple(point.index[a] for a in self.reduced if self.facts.axes[i] >> a & 1)
+        if not all(isinstance(index, int) for index in where):
+            return self.compute(point, i, op, stage)
+        key = (i, point.steps, where)
+        if key not in self.memo:
+            self.memo[key] = self.compute(point, i, op, stage)
+        return self.memo[key]
+
+    def compute(self, point: Point, i: int, op: KernelOp, stage: int) -> list[str]:
+        if op.kind == "load":
+            return load(self.frame, point, i)
+        if op.kind == "keep":
+            return load(self.frame, point, i) if self.facts.stages[i] < stage else point.values[op.operands[0]]
+        if op.kind == "const":
+            return [self.lanes.constant(op.dtype, rounded_number(op.value, op.dtype))]
+        if op.kind == "iota":
+            return self.iota(point, op)
+        if op.kind == "second":
+            return point.values[op.operands[0], "index"]
+        if op.kind == "scan":
+            return self.scan(point, i, op)
+        return self.elementwise(point, op)
+
+    def elementwise(self, point: Point, op: KernelOp) -> list[str]:
+        operands = [point.values[j] for j in op.operands]
+        dtype = self.kernel.ops[op.operands[1 if op.kind == "where" else 0]].dtype
+        result = []
+        for u in range(max(map(len, operands), default=1)):
+            step = [registers[u if len(registers) > 1 else 0] for registers in operands]
+            value = emit_scalar(self.lanes, op.kind, dtype, step, op.dtype, op.value)
+            result.append(self.rounded(op.dtype, value))
+        return result
+
+    def rounded(self, dtype: str, value: str) -> str:
+        if dtype not in ROUNDED:
+            return value
+        return self.lanes.load_convert(dtype, self.lanes.store_convert(dtype, value))
+
+    def iota(self, point: Point, op: KernelOp) -> list[str]:
+        axis, lanes = op.value, self.lanes
+        base = splat_kind(lanes, "i64", point.index[axis])
+        if axis == self.choice.lanes:
+            base = lanes.binary("add", "i64", base, self.frame.lane_numbers(1))
+        if axis != self.choice.unroll:
+            return [base]
+        scale = lanes.count if axis == self.choice.lanes else 1
+        ahead = [lanes.literal("i64", u * scale) for u in range(1, point.steps)]
+        return [base] + [lanes.binary("add", "i64", base, step) for step in ahead]
+
+    def scan(self, point: Point, i: int, op: KernelOp) -> list[str]:
+        """One state per step, or a single one that goes through the steps where they lie along the scan's own axis."""
+        a, b = (point.values[j] for j in op.operands)
+        axis, is_reverse = op.value
+        state = self.states[i]
+        steps = point.steps if self.facts.has(i, self.choice.unroll) else 1
+        result = [""] * steps
+        for u in range(steps)[::-1 if is_reverse else 1]:
+            own = 0 if axis == self.choice.unroll else u
+            factor, term = a[u if len(a) > 1 else 0], b[u if len(b) > 1 else 0]
+            product = self.rounded(op.dtype, emit_scalar(self.lanes, "mul", op.dtype, [factor, state[own]], op.dtype))
+            total = emit_scalar(self.lanes, "add", op.dtype, [product, term], op.dtype)
+            result[u] = state[own] = self.rounded(op.dtype, total)
+        return result
+
+    # -- passes over the reduced axes --
+    def passes(self, point: Point) -> None:
+        """Everything at one point of the parallel axes, or at one block of lanes and steps."""
+        live, stages, axes = self.facts.live, self.facts.stages, self.facts.axes
+        point = replace(point, values=dict(point.values))
+        cost = self.cost(self.reduced)
+        self.memo = {} if self.reduced and cost is not None and cost * point.steps <= BUDGET else None
+        for stage in range(max((stages[i] for i in live), default=0) + 1):
+            self.settle(point, [i for i in live if stages[i] <= stage and not axes[i] & self.facts.reduced], stage)
+            folds = [i for i in live if self.kernel.ops[i].kind == "reduce" and stages[i] == stage + 1]
+            effects = [i for i in live if self.kernel.ops[i].kind in EFFECTS and stages[i] == stage
+                       and axes[i] & self.facts.reduced]
+            if folds or effects:
+                self.one_pass(point, stage, folds, effects)
+
+    def one_pass(self, point: Point, stage: int, folds: list[int], effects: list[int]) -> None:
+        lanes = self.lanes
+        needed = self.closure(folds + effects, stage)
+        scans = [i for i in needed if self.kernel.ops[i].kind == "scan"]
+        folded = [Reduction(i, self.kernel.ops[i].value[0], self.kernel.ops[i].dtype, self.index_kind()) for i in folds]
+        width = self.width(point)
+        types = reductions.types(lanes, folded, width)
+        types += [lanes.type(self.kernel.ops[i].dtype) for i in scans for _ in range(point.steps)]
+        carry = Carry(tuple(types), lambda: reductions.start(lanes, folded, width),
+                      lambda a, b: reductions.merge(lanes, folded, width, a, b),
+                      not scans and any(r.is_float_sum for r in folded))
+        first = reductions.start(lanes, folded, width)
+        first += [lanes.constant(self.kernel.ops[i].dtype, 0) for i in scans for _ in range(point.steps)]
+        at = len(first) - len(scans) * point.steps
+
+        def body(inner: Point, carried: list[str]) -> list[str]:
+            self.states = {i: carried[at + k * point.steps:at + (k + 1) * point.steps] for k, i in enumerate(scans)}
+            self.settle(inner, needed, stage)
+            state = self.update(inner, folded, carried[:at], width)
+            return state + [register for i in scans for register in self.states[i]]
+        last = self.reduced_nest(self.reduced_order(), point, needed, stage, carry, first, body)
+        self.results(point, folded, last[:at], width)
+
+    def reduced_order(self) -> tuple[int, ...]:
+        """The lanes, or the axis of which several steps are in flight, innermost."""
+        return tuple(sorted(self.reduced, key=lambda a: (a in (self.choice.lanes, self.choice.unroll), a)))
+
+    def width(self, point: Point) -> int:
+        """Accumulators of a reduction: one per step, of the row's own steps where the unrolled axis is reduced."""
+        unroll = self.choice.unroll
+        return self.choice.factor if unroll is not None and unroll in self.reduced else point.steps
+
+    def closure(self, roots: Sequence[int], stage: int) -> list[int]:
+        """What a pass must have: everything its ends are made of, up to earlier reductions and kept rows."""
+        found: set[int] = set()
+        pending = list(roots)
+        while pending:
+            i = pending.pop()
+            op = self.kernel.ops[i]
+            if i in found or (op.kind == "reduce" and i not in roots):
+                continue
+            found.add(i)
+            is_read_back = op.kind == "keep" and self.facts.stages[i] < stage
+            pending += [j for j, _, _ in op.map.indices] if is_read_back and op.map else operands_of(op)
+        return sorted(found)
+
+    def reduced_nest(self, axes: tuple[int, ...], point: Point, needed: list[int], stage: int, carry: Carry,
+                     values: Sequence[str], body: Callable[[Point, list[str]], list[str]]) -> list[str]:
+        if not axes:
+            return body(point, list(values))
+        axis, inside = axes[0], axes[1:]
+        if axis == self.choice.lanes:
+            steps = self.choice.factor if self.choice.unroll == axis else 1
+
+            def block(index: Int, width: int, mask: str | None, carried: list[str]) -> list[str]:
+                now = width if self.choice.unroll == axis else point.steps
+                return body(opened(self.frame, point, axis, index, steps=now, mask=mask), carried)
+            weight = self.facts.weight * point.steps
+            return lane_loop(self.lanes, 0, self.extent(axis), steps, carry, values, block, weight)
+
+        def rows(steps: int) -> Callable[[Int, list[str]], list[str]]:
+            def step(index: Int, carried: list[str]) -> list[str]:
+                at = self.along(axis, index, steps)
+                inner = opened(self.frame, point, axis, at, steps=steps if axis == self.choice.unroll else point.steps)
+                if inside:
+                    self.settle(inner, needed, stage)
+                return self.reduced_nest(inside, inner, needed, stage, carry, carried, body)
+            return step
+        function, extent = self.frame.function, self.extent(axis)
+        cost = self.cost(inside)
+        # Under a mask there are no tiles and single steps are less code, but sums must keep their order.
+        if axis == self.choice.unroll and (point.mask is None or self.facts.scan is None):
+            return self.in_steps(axis, cost, carry, values, rows)
+        return blocked(function, 0, extent, 1, carry, values, rows(1), None if cost is None else cost * point.steps)
+
+    def in_steps(self, axis: int, cost: int | None, carry: Carry, values: Sequence[str],
+                 rows: Callable[[int], Callable[[Int, list[str]], list[str]]]) -> list[str]:
+        """Blocks of `factor` steps of a reduced axis, then what is left of it."""
+        function, extent = self.frame.function, self.extent(axis)
+        factor = self.choice.factor
+        middle = function.mul(function.floordiv(extent, factor), factor)
+        block_cost = None if cost is None else cost * factor
+        result = blocked(function, 0, middle, factor, carry, values, rows(factor), block_cost)
+        if isinstance(extent, int) and isinstance(middle, int):
+            return rows(extent - middle)(middle, result) if extent > middle else result
+        return blocked(function, middle, extent, 1, carry, result, rows(1), None)
+
+    def along(self, axis: int, index: Int, steps: int) -> Int:
+        """A reverse scan runs from the last index down; a block of steps begins at its least index."""
+        if self.facts.scan is None or not self.facts.scan[1]:
+            return index
+        function = self.frame.function
+        return function.sub(function.add(self.extent(axis), -steps), index)
+
+    # -- reductions --
+    def update(self, point: Point, folded: Sequence[Reduction], state: Sequence[str], width: int) -> list[str]:
+        result: list[str] = []
+        mask = point.mask if self.choice.lanes in self.reduced else None
+        for r, (values, indices) in zip(folded, reductions.split(state, folded, width), strict=True):
+            registers = point.values[self.kernel.ops[r.op].operands[0]]
+            elements = [registers[u if len(registers) > 1 else 0] for u in range(point.steps)]
+            positions = self.positions(point) if r.is_indexed else []
+            result += reductions.update(self.lanes, r, values, indices, elements, positions.__getitem__, mask)
+        return result
+
+    def index_kind(self) -> str:
+        points = trips(self.kernel, self.reduced)
+        return "i32" if points is not None and points < 1 << 31 else "i64"
+
+    def positions(self, point: Point) -> list[str]:
+        """The index along the reduced axes, counted in their order."""
+        function, lanes, choice, kind = self.frame.function, self.lanes, self.choice, self.index_kind()
+        base: Int = 0
+        weight: Int = 1
+        along: dict[int | None, Int] = {}
+        for axis in reversed(self.reduced):
+            along[axis] = weight
+            base = function.add(base, function.mul(point.index[axis], weight))
+            weight = function.mul(weight, self.extent(axis))
+        if kind == "i32" and isinstance(base, str):
+            base = function.value(f"trunc i64 {base} to i32")
+        first = splat_kind(lanes, kind, base)
+        if choice.lanes in self.reduced:
+            first = lanes.binary("add", kind, first, lane_numbers(lanes, kind, along[choice.lanes]))
+        if choice.unroll not in self.reduced:
+            return [first] * point.steps
+        step = function.mul(along[choice.unroll], lanes.count if choice.unroll == choice.lanes else 1)
+        return [first if u == 0 else lanes.binary("add", kind, first, splat_kind(lanes, kind, function.mul(step, u)))
+                for u in range(point.steps)]
+
+    def results(self, point: Point, folded: Sequence[Reduction], state: Sequence[str], width: int) -> None:
+        is_empty = self.emptiness() if any(r.is_float_sum for r in folded) else 0
+        for r, (values, indices) in zip(folded, reductions.split(state, folded, width), strict=True):
+            point.values[r.op], point.values[r.op, "index"] = reductions.finish(
+                self.lanes, r, values, indices, fold_steps=self.choice.unroll in self.reduced,
+                fold_lanes=self.choice.lanes in self.reduced, is_empty=is_empty)
+
+    def emptiness(self) -> Int:
+        """Whether the reduced axes have no point: 1, 0 or an i1 register."""
+        points: Int = 1
+        for axis in self.reduced:
+            points = self.frame.function.mul(points, self.extent(axis))
+        return int(points == 0) if isinstance(points, int) else self.frame.function.value(f"icmp eq i64 {points}, 0")

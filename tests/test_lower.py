@@ -1,0 +1,180 @@
+"""Lowering: which kernels a graph becomes, where its buffers lie, and that native code of whole graphs is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import graphc as gc
+from graphc.ir.node import Graph, Node
+from graphc.ir.plan import Contraction, Kernel, KernelStep, Program
+from graphc.ir.plan_text import program_text
+from graphc.ir.reference import evaluate
+from passes.lower import Request, lower
+from passes.memory import Lifetime, assign_offsets, overlaps
+import numpy as np
+import pytest
+
+from compiled import Native, native
+
+
+def program(outputs: list[Node], inputs: list[Node], updates: dict[Node, Node] | None = None) -> Program:
+    return lower(Request("main", tuple(inputs), tuple(outputs), tuple((updates or {}).items())))
+
+
+def labels(made: Program) -> list[str]:
+    return [step.label for step in made.steps if isinstance(step, KernelStep)]
+
+
+@pytest.fixture
+def x() -> Node:
+    with Graph():
+        yield gc.placeholder("float32", ("batch", 16), name="x")
+
+
+def test_softmax_is_one_kernel_that_keeps_the_exponentials(x: Node) -> None:
+    made = program([gc.nn.softmax(x)], [x])
+    assert len(made.steps) == 1
+    kinds = [op.kind for op in made.steps[0].kernel.ops]
+    assert kinds.count("reduce") == 2 and kinds.count("exp") == 1 and kinds.count("keep") == 1
+
+
+def test_layer_norm_is_one_kernel(x: Node) -> None:
+    assert len(program([gc.nn.layer_norm(x)], [x]).steps) == 1
+
+
+def test_dense_layer_is_one_contraction_with_its_epilogue(x: Node) -> None:
+    w = gc.variable(np.ones((16, 32), "float32"), name="w")
+    b = gc.variable(np.ones(32, "float32"), name="b")
+    v = gc.variable(np.ones((32, 8), "float32"), name="v")
+    made = program([gc.relu(x @ w + b) @ v], [x])
+    assert [type(step.kernel) for step in made.steps] == [Contraction, Contraction]
+    assert "relu" in labels(made)[0]
+
+
+def test_optimiser_runs_in_the_epilogue_and_in_place(x: Node) -> None:
+    w = gc.variable(np.ones((16, 32), "float32"), name="w")
+    loss = gc.sum(gc.square(x @ w))
+    updates = gc.optim.Adam(1e-3).minimize(loss)
+    made = program([loss], [x], updates)
+    assert not [s for s in made.steps if not isinstance(s, KernelStep)], "updates are written in place, not copied"
+    assert any(isinstance(s.kernel, Contraction) and sum(op.kind == "store" for op in s.kernel.ops) == 3 for s in made.steps)
+
+
+def test_swapped_variables_read_old_values(x: Node) -> None:
+    a = gc.variable(np.arange(3.0), name="a")
+    b = gc.variable(np.arange(3.0) + 10, name="b")
+    made = Native([a + b], [], [(a, b), (b, a)])
+    state = [np.arange(3.0), np.arange(3.0) + 10]
+    assert [s.name for s in made.program.state] == ["a", "b"]
+    made({}, state)
+    np.testing.assert_array_equal(state, [np.arange(3.0) + 10, np.arange(3.0)])
+
+
+def test_fetched_variable_gives_its_old_value(x: Node) -> None:
+    a = gc.variable(np.ones(3), name="a")
+    made = Native([a], [], [(a, a + 1)])
+    state = [np.ones(3)]
+    assert made({}, state)[0].tolist() == [1, 1, 1]
+    assert state[0].tolist() == [2, 2, 2]
+
+
+def test_scalar_graph_is_one_kernel_without_loops() -> None:
+    with Graph():
+        q = [gc.placeholder("float64", (), name=f"q{k}") for k in range(4)]
+        y = gc.sin(q[0]) * gc.cos(q[1]) + q[2] / q[3]
+        z = gc.exp(q[0] - q[1])
+        made = program([y, z, *gc.gradients(y, q)], q)
+        assert len(made.steps) == 1 and made.steps[0].kernel.extents == ()
+
+
+def test_unknown_size_is_refused() -> None:
+    with Graph():
+        n = gc.Dim.symbol("n")
+        x = gc.placeholder("float32", (3,), name="x")
+        y = gc.broadcast_to(x, (n, 3))
+        with pytest.raises(gc.GraphError, match="'n'.*unknown at run time"):
+            program([y], [x])
+
+
+def test_index_out_of_range_is_refused(x: Node) -> None:
+    i = gc.placeholder("int32", (2,), name="i")
+    made = Native([gc.take(x, i, axis=1)], [x, i])
+    data = np.arange(32, dtype="float32").reshape(2, 16)
+    np.testing.assert_array_equal(made({x: data, i: np.array([-1, 3], "int32")})[0], data[:, [-1, 3]])
+    for bad in ([16, 0], [0, -17]):
+        with pytest.raises(ValueError, match="index lies outside"):
+            made({x: data, i: np.array(bad, "int32")})
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_live_buffers_never_overlap(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    found = []
+    for k in range(60):
+        first = int(rng.integers(0, 50))
+        found.append(Lifetime(k, 64 * int(rng.integers(0, 30)), first, first + int(rng.integers(0, 12))))  # type: ignore[arg-type]
+    total = assign_offsets(found)
+    assert overlaps(found) == []
+    assert all(b.offset + b.nbytes <= total for b in found)
+    peak = max(sum(b.nbytes for b in found if b.first <= t <= b.last) for t in range(70))
+    assert total <= 1.5 * peak
+
+
+def test_arena_is_reused(x: Node) -> None:
+    y = x
+    for _ in range(10):
+        y = gc.transpose(gc.cumsum(y, axis=0) * 2.0).reshape((-1, 16))
+    made = program([y], [x])
+    buffers = [b for b in made.buffers if b.place == "arena"]
+    assert len({str(b.offset) for b in buffers}) < len(buffers)
+
+
+def pieces(n: Node) -> list[Node]:
+    return [gc.concatenate([n, gc.exp(n)[:, ::-1]], axis=1), gc.pad(n, ((1, 2), (0, 3))), gc.flip(n, 1), gc.roll(n, 3, axis=1),
+            gc.cumsum(n, axis=1), gc.cumprod(n, axis=0)]
+
+
+CASES: dict[str, Callable[[Node], list[Node]]] = {
+    "row statistics": lambda n: [gc.mean(n, axis=1), gc.var(n, axis=1, ddof=1), gc.max(n, axis=1), gc.argmin(n, axis=1)],
+    "column statistics": lambda n: [gc.mean(n, axis=0), gc.std(n, axis=0), gc.logsumexp(n, axis=0)],
+    "softmax then loss": lambda n: [gc.sum(gc.log(gc.nn.softmax(n)) * n), gc.nn.softmax(n), gc.nn.log_softmax(n)],
+    "shared heavy value": lambda n: [gc.exp(n) + 1, gc.sum(gc.exp(n), axis=0), gc.exp(n).T @ n],
+    "gram": lambda n: [n.T @ n, n @ n.T, gc.sum(n * (n @ (n.T @ n)))],
+    "pieces": pieces,
+    "indices": lambda n: [gc.take(n, gc.constant([3, 0, -1]), axis=1), n[:, 2:9:3], n[..., None] * 2, n[0]],
+    "reshape": lambda n: [gc.exp(n).reshape((-1,)), n.reshape((-1, 4, 4)).transpose((0, 2, 1)).sum(axis=2), n.ravel()[:5]],
+    "outer": lambda n: [gc.einsum("ij,kj->ik", n, n), gc.einsum("ij->j", n), gc.einsum("ij,ij->i", n, n), gc.tril(n @ n.T)],
+    "gradient": lambda n: gc.gradients(gc.sum(gc.tanh(n @ n.T)), [n]),
+    "second order": lambda n: gc.gradients(gc.sum(gc.gradients(gc.sum(gc.sin(n) * n ** 3), [n])[0] ** 2), [n]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_native_is_reference(name: str) -> None:
+    with Graph():
+        n = gc.placeholder("float64", ("batch", 16), name="n")
+        nodes = CASES[name](n)
+        made = Native(nodes, [n])
+        for batch in (5, 1, 16, 33):
+            data = np.random.default_rng(batch).standard_normal((batch, 16))
+            for got, wanted, node in zip(made({n: data}), evaluate(nodes, {n: data}, {}), nodes):
+                np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-12, err_msg=f"{name} {node!r} batch {batch}")
+
+
+def test_kernels_are_within_their_limits() -> None:
+    with Graph():
+        v = [gc.placeholder("float64", (), name=f"v{k}") for k in range(8)]
+        y = v[0]
+        for k in range(3000):
+            y = gc.sin(y) * v[k % 8] + y
+        made = program([y], v)
+        assert len(made.steps) > 3 and all(isinstance(s.kernel, Kernel) and len(s.kernel.ops) < 1500 for s in made.steps)
+        feeds = {n: np.asarray(0.1 * k) for k, n in enumerate(v)}
+        np.testing.assert_allclose(native([y], feeds)[0], evaluate([y], feeds, {})[0], rtol=1e-9)
+
+
+def test_program_as_text(golden: Callable[[str], None]) -> None:
+    with Graph():
+        x = gc.placeholder("float32", ("batch", 64), name="x")
+        w = gc.variable(np.ones((64, 32), "float32"), name="w")
+        golden(program_text(program([gc.nn.softmax(gc.relu(x @ w + 1.0))], [x])))
