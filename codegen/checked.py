@@ -1,7 +1,7 @@
 """Sizes from outside, as code that cannot be fooled: what overflows, divides by zero or comes out negative is noticed.
 
-`codegen.sizes` computes sizes that are known to be right; a caller's sizes go through here first.  The values are defined
-in every case, so the code may look at `faults` once, at the end.
+`codegen.sizes` computes sizes that are known to be right; a caller's sizes go through here first.  The values are
+defined in every case, so the code may look at `faults` once, at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ class CheckedSizes:
 
     def __init__(self, function: Function, symbols: Mapping[str, Int]) -> None:
         self.function = function
-        self.known: dict[object, Int] = dict(symbols)
+        self.known: dict[object, Int] = {}
+        self.known.update(symbols)
         self.faults: list[str] = []  # each an i1 that is true where something is wrong
 
     # -- values --

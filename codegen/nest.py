@@ -31,6 +31,7 @@ from .scalars import emit as emit_scalar
 from .shuffles import lane_numbers, splat_kind
 from .text import Int
 
+GATHER = 16  # weight of a gather or a scatter
 ROUNDED = ("float16", "bfloat16")  # computed as float32, rounded after each operation
 
 
@@ -68,6 +69,7 @@ class Writer:
                 uses = self.offsets.setdefault(number, [])
                 if (stride, extent) not in uses:
                     uses.append((stride, extent))
+        self.folds = any(self.kernel.ops[i].kind == "reduce" for i in self.facts.live)
         self.overwritten = overwritten_keeps(self.kernel, self.facts)
         self.memo: dict[object, list[str]] | None = None  # values of a row that stays in registers
         self.states: dict[int, list[str]] = {}  # scan -> its running values
@@ -126,7 +128,14 @@ class Writer:
             self.passes(opened(self.frame, point, lanes, index, steps=now, mask=mask))
             return []
         cost = self.cost(self.reduced)
-        lane_loop(self.lanes, low, high, steps, Carry(), [], block, None if cost is None else cost * point.steps)
+        if cost is not None:
+            cost = cost * point.steps + (GATHER * self.gathers(lanes) if point.steps == 1 else 0)
+        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost)
+
+    def gathers(self, lanes: int) -> int:
+        """How many operations reach for their lanes one by one."""
+        maps = [op.map for op in (self.kernel.ops[i] for i in self.facts.live) if op.map is not None]
+        return sum(m.strides[lanes] not in (0, 1) for m in maps)
 
     def over_rows(self, point: Point, unroll: int) -> None:
         """Blocks of `factor` rows, then single ones."""
@@ -147,8 +156,9 @@ class Writer:
                 return []
             return body
         cost = self.cost(self.reduced if lanes is None else (*self.reduced, lanes))
-        counted(function, low, middle, factor, Carry(), [], rows(factor), None if cost is None else cost * factor)
-        counted(function, middle, high, 1, Carry(), [], rows(1), cost)
+        cost = None if cost is None else cost * factor
+        counted(function, low, middle, factor, Carry(), [], rows(factor), cost)
+        counted(function, middle, high, 1, Carry(), [], rows(1), cost)  # no more code than a block
 
     # -- values --
     def settle(self, point: Point, numbers: Sequence[int], stage: int) -> None:
@@ -335,7 +345,7 @@ class Writer:
         function, extent = self.frame.function, self.extent(axis)
         cost = self.cost(inside)
         # Under a mask there are no tiles and single steps are less code, but sums must keep their order.
-        if axis == self.choice.unroll and (point.mask is None or self.facts.scan is None):
+        if axis == self.choice.unroll and (point.mask is None or self.folds):
             return self.in_steps(axis, cost, carry, values, rows)
         return blocked(function, 0, extent, 1, carry, values, rows(1), None if cost is None else cost * point.steps)
 

@@ -1,4 +1,4 @@
-"""A program as a function that Python calls directly, with no conversion between: METH_FASTCALL, emitted with the program.
+"""A program as a function that Python calls directly, with no conversion between (METH_FASTCALL).
 
     ptr @<name>_call(ptr self, ptr args, i64 nargs)
     args    the input arrays; or the input arrays and then the output arrays
@@ -7,12 +7,12 @@
             None              not the plain case, and nothing was done: the caller converts or explains
 
 The plain case: every argument is exactly an ndarray of the very dtype object, of the right rank and sizes, in C order,
-aligned, an output writable and apart from inputs, variables and other outputs.  The fields of arrays are read at fixed offsets, which
-`pyobjects.layout_is_known` compares with NumPy's own answers before any of this is used.
+aligned, an output writable and apart from inputs, variables and other outputs.  The fields of arrays are read at fixed
+offsets, which `pyobjects.layout_is_known` compares with NumPy's own answers before any of this is used.
 
-`self` is an array of 64-bit words, `pyobjects.CONTEXT`.  A call needs the GIL.  Long calls give it up meanwhile and then hold the
-`busy` word, which guards the arena: a call that finds it set takes memory of its own.  Calls of a program that has
-variables must be in order, which is the caller's business.
+`self` is an array of 64-bit words, `pyobjects.CONTEXT`.  A call needs the GIL.  Long calls give it up meanwhile and
+then hold the `busy` word, which guards the arena: a call that finds it set takes memory of its own.  Calls of a program
+that has variables must be in order, which is the caller's business.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from graphc.ir.plan import Array, Contraction, CopyStep, KernelStep, Program
 from graphc.ir.types import itemsize, storage_dtype
 
 from .checked import CheckedSizes
-from .pyobjects import ALIGNED, C_CONTIGUOUS, CONTEXT, FIELDS, WRITEABLE
+from .jit import Cache, Loaded, load
+from .pyobjects import ALIGNED, C_CONTIGUOUS, CONTEXT, FIELDS, WRITEABLE, call_symbols, python_function
+from .target import Target
 from .text import Function, Int, Module
 
 ARENA_ALIGN = 64
@@ -36,9 +38,19 @@ def call_symbol(name: str) -> str:
 
 
 def emit_call(module: Module, program: Program, single: bool) -> str:
-    """Adds the function to the module; returns its name.  `single`: the one output is returned as it is, not in a list."""
+    """Adds the function to the module; returns its name.  `single`: the one output is returned bare, not in a list."""
     _Writer(module, program, single).write()
     return call_symbol(program.name)
+
+
+def load_call(program: Program, single: bool, loaded: Loaded, target: Target, cache: Cache, state: int,
+              kept: object) -> Callable[..., object]:
+    """The function for a program that is loaded already; `state` is the address of its table of variables."""
+    module = Module()
+    name = emit_call(module, program, single)
+    symbols = {**call_symbols(), **loaded.addresses}
+    call = load(cache.object_of(module.text(), target), [name], target, symbols, (loaded, kept))
+    return python_function(program.name, call.addresses[name], call, state)
 
 
 def operations(program: Program) -> list[tuple[int, int | Dim]]:
@@ -59,7 +71,8 @@ class _Writer:
 
     def __init__(self, module: Module, program: Program, single: bool) -> None:
         self.module, self.program, self.single = module, program, single
-        self.function = Function(module, f"define ptr @{call_symbol(program.name)}(ptr %self, ptr %args, i64 %nargs) #0")
+        head = f"define ptr @{call_symbol(program.name)}(ptr %self, ptr %args, i64 %nargs) #0"
+        self.function = Function(module, head)
         self.sizes = CheckedSizes(self.function, {})
 
     def write(self) -> None:
@@ -168,7 +181,8 @@ class _Writer:
                 f.emit(f"store i64 {self.sizes.value(size)}, ptr {f.element('i64', room, k)}, align 8")
             descr = f"@{descr_symbol(spec.dtype)}"
             f.call("void", "Py_IncRef", ("ptr", descr))  # the callee takes a reference
-            made.append(f.call("ptr", "PyArray_Empty", ("i32", len(spec.shape)), ("ptr", room), ("ptr", descr), ("i32", 0)))
+            rank = len(spec.shape)
+            made.append(f.call("ptr", "PyArray_Empty", ("i32", rank), ("ptr", room), ("ptr", descr), ("i32", 0)))
             after = f.new_label("made")
             f.branch_if(f.value(f"icmp eq ptr {made[-1]}, null"), label, after)
             f.place(after)
@@ -329,7 +343,7 @@ def aligned(f: Function, block: str) -> str:
 
 
 def take_arena(module: Module) -> None:
-    """`ptr @graphc_take_arena(ptr context, i64 nbytes)`: a block, which becomes the context's own where that is not busy."""
+    """`ptr @graphc_take_arena(ptr context, i64 nbytes)`: a block, the context's own from now on if that is idle."""
     name = "graphc_take_arena"
     if name in module.functions:
         return

@@ -1,4 +1,4 @@
-"""What emitted calls know of Python and NumPy: places of fields, addresses of functions, and a check that they are true.
+"""What emitted calls know of Python and NumPy: places of fields, addresses of functions, and whether that is true.
 
 Offsets are those of CPython builds with a GIL on machines with 64-bit pointers, for NumPy 2.  `layout_is_known` reads
 arrays at these offsets and calls the functions; where one answer differs from NumPy's own, no emitted call may be used.
@@ -58,8 +58,9 @@ def layout_is_known() -> bool:
     base = np.zeros((3, 5, 2), np.float32)
     frozen = np.arange(7)
     frozen.flags.writeable = False
-    samples = [base, base[1:, ::2], base.T, base[0, 0, 1:], frozen, np.zeros(()), np.zeros((2, 0), np.uint16),
-               np.zeros(9, np.uint8)[1:].view(np.int64), np.ones(3, np.bool_)]
+    samples: list[np.ndarray[Any, Any]] = [
+        base, base[1:, ::2], base.T, base[0, 0, 1:], frozen, np.zeros(()), np.zeros((2, 0), np.uint16),
+        np.zeros(9, np.uint8)[1:].view(np.int64), np.ones(3, np.bool_)]
     return all(fields_agree(array) for array in samples) and empty_agrees()
 
 
@@ -100,7 +101,7 @@ def empty_agrees() -> bool:
 class MethodDef(ctypes.Structure):
     """What Python keeps about a native function: PyMethodDef."""
 
-    _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
+    _fields_ = [("name", ctypes.c_char_p), ("function", P), ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
 
 
 class Context:

@@ -78,14 +78,14 @@ ROWS = {
     "neg": Row(1, Real.neg, integers.negative),
     "abs": Row(1, Real.abs, integers.absolute, itself),
     "sign": Row(4, basic.sign, integers.sign),
-    "pow": Row(90, exp_log.pow, integers.power, wide=True),
-    "mod": Row(40, basic.mod, integers.mod, wide=True),
-    "floor_divide": Row(45, basic.floor_divide, integers.floor_divide, wide=True),
+    "pow": Row(80, exp_log.pow, integers.power),
+    "mod": Row(50, basic.mod, integers.mod, wide=True),
+    "floor_divide": Row(60, basic.floor_divide, integers.floor_divide, wide=True),
     "maximum": Row(2, intrinsic("maximum"), integers.maximum, OR),
     "minimum": Row(2, intrinsic("minimum"), integers.minimum, AND),
     "copysign": Row(1, Real.copysign),
-    "hypot": Row(24, basic.hypot),
-    "atan2": Row(40, trig.atan2),
+    "hypot": Row(20, basic.hypot),
+    "atan2": Row(34, trig.atan2),
     "relu": Row(1, basic.relu, integers.relu, itself),
     "identity": Row(0, lambda m, a: a, itself, itself),
     # -- comparison and bits --
@@ -107,7 +107,7 @@ ROWS = {
     # -- exponentials, logarithms, roots --
     "sqrt": Row(5, Real.sqrt),
     "rsqrt": Row(9, basic.rsqrt),
-    "cbrt": Row(24, hyperbolic.cbrt),
+    "cbrt": Row(30, hyperbolic.cbrt),
     "exp": Row(12, exp_log.exp),
     "exp2": Row(12, exp_log.exp2),
     "expm1": Row(18, exp_log.expm1),
@@ -133,12 +133,12 @@ ROWS = {
     # -- special functions --
     "erf": Row(25, error_function.erf),
     "erfc": Row(45, error_function.erfc),
-    "lgamma": Row(160, gamma.lgamma, wide=True),
-    "digamma": Row(160, gamma.digamma, wide=True),
+    "lgamma": Row(220, gamma.lgamma, wide=True),
+    "digamma": Row(170, gamma.digamma, wide=True),
 }
 
 # Ops that do not fit the columns: their operands or parameters are of another kind.
-OTHER_WEIGHTS = {"where": 1.0, "cast": 1.0, "polygamma": 250.0}
+OTHER_WEIGHTS = {"where": 1.0, "cast": 1.0, "polygamma": 300.0}
 
 
 def weight(name: str) -> float:
@@ -150,7 +150,8 @@ def weight(name: str) -> float:
     return ROWS[name].weight
 
 
-def emit(lanes: Lanes, name: str, dtype: str, operands: Sequence[str], result_dtype: str, param: int | None = None) -> str:
+def emit(lanes: Lanes, name: str, dtype: str, operands: Sequence[str], result_dtype: str,
+         param: int | None = None) -> str:
     """Writes the op on operands of `dtype` (for `where`: of the two values) and returns the value, of `result_dtype`.
 
     `param` is the order of `polygamma`.

@@ -1,4 +1,4 @@
-"""Operations on vectors of one length: `Lanes` writes instructions on `<count x T>`, or on plain scalars when count is 1.
+"""Operations on vectors of one length: `Lanes` writes instructions on `<count x T>`, on plain scalars if count is 1.
 
 Form of a value: a string, a register or a constant of the dtype's register type.
     float64 -> double; float32, float16, bfloat16 -> float; (u)intN -> iN; bool -> i1
@@ -129,7 +129,8 @@ class Lanes:
     def parts(self, kind: str, value: str, pieces: int) -> list[str]:
         """`value` cut into vectors of count/pieces lanes."""
         width = self.count // pieces
-        return [self.value(f"shufflevector {self.vector(kind)} {value}, {self.vector(kind)} poison, {_indices(i, width)}")
+        whole = self.vector(kind)
+        return [self.value(f"shufflevector {whole} {value}, {whole} poison, {_indices(i, width)}")
                 for i in range(0, self.count, width)]
 
     def join(self, kind: str, pieces: Sequence[str]) -> str:
@@ -144,8 +145,9 @@ class Lanes:
 
     def repeat(self, carried: Sequence[tuple[str, str]],
                body: Callable[[list[str]], tuple[Sequence[str], str]]) -> list[str]:
-        """Runs `body(values) -> (next values, mask)` until its mask holds in no lane; `carried` are (type, first value)."""
-        function, before, head, after = self.function, self.function.block, *map(self.function.new_label, ("again", "done"))
+        """`body(values) -> (next values, mask)` until its mask holds in no lane; `carried` are (type, first value)."""
+        function, before = self.function, self.function.block
+        head, after = function.new_label("again"), function.new_label("done")
         function.branch(head)
         function.place(head)
         values, at = [function.register() for _ in carried], len(function.lines)
@@ -188,7 +190,8 @@ class Lanes:
     def _float_to_bfloat(self, value: str) -> str:
         """Rounds to nearest, ties to even, by adding just under half a unit to the bits; NaN stays a quiet NaN."""
         bits = self.convert("bitcast", "float", value, "i32")
-        even = self.binary("and", "i32", self.binary("lshr", "i32", bits, self.literal("i32", 16)), self.literal("i32", 1))
+        upper = self.binary("lshr", "i32", bits, self.literal("i32", 16))
+        even = self.binary("and", "i32", upper, self.literal("i32", 1))
         rounded = self.binary("add", "i32", self.binary("add", "i32", bits, self.literal("i32", 0x7FFF)), even)
         quiet = self.binary("or", "i32", bits, self.literal("i32", 0x400000))
         is_nan = self.value(f"fcmp uno {self.vector('float')} {value}, {value}")

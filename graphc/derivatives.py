@@ -39,7 +39,7 @@ def gradients(ys: Node | Nodes, xs: Node | Nodes, seeds: Any = None, *, unconnec
         >>> gc.gradients(gc.sum(x * x), x).type
         Type(dtype='float32', shape=(3,))
     """
-    y_list, x_list = both_sides("gradients", ys, xs)
+    y_list, x_list = both_sides("gradients", ys, xs, unconnected)
     if seeds is None:
         for y in y_list:
             require_scalar(y)
@@ -63,7 +63,7 @@ def vjp(ys: Node | Nodes, xs: Node | Nodes, us: Any, *, unconnected: str = "zero
         >>> gc.vjp(gc.sin(x), [x], [1.0, 0.0, 0.0])[0].shape
         (3,)
     """
-    y_list, x_list = both_sides("vjp", ys, xs)
+    y_list, x_list = both_sides("vjp", ys, xs, unconnected)
     maps = [covector(u) for u in seeded("vjp", y_list, as_list(ys, us))]
     return like(xs, pulled_back("vjp", y_list, x_list, maps, unconnected))
 
@@ -82,7 +82,7 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
         >>> gc.jvp(gc.sum(x), x, [1.0, 2.0, 3.0]).shape
         ()
     """
-    y_list, x_list = both_sides("jvp", ys, xs)
+    y_list, x_list = both_sides("jvp", ys, xs, unconnected)
     seeds: dict[Node, LinMap] = {}
     for x, dx in zip(x_list, seeded("jvp", x_list, as_list(xs, dxs))):
         seeds[x] = (*seeds.get(x, ()), *vector(dx))
@@ -90,7 +90,7 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
         part = between(y_list, x_list)
         tangents = forward(part, seeds, y_list, ())
         for y, tangent in zip(y_list, tangents):
-            if not tangent and unconnected_is_error(unconnected):
+            if not tangent and unconnected == "error":
                 raise unreachable("jvp", [y], x_list)
         return like(ys, [dense_node(m, y.type.shape, (), y.type.dtype) for m, y in zip(tangents, y_list)])
 
@@ -105,7 +105,7 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
         >>> gc.hvp(gc.sum(gc.sin(x)), [x], [[1.0, 0.0, 0.0]])[0].shape
         (3,)
     """
-    _, x_list = both_sides("hvp", y, xs)
+    _, x_list = both_sides("hvp", y, xs, unconnected)
     slopes = gradients(y, x_list, unconnected=unconnected)
     return like(xs, vjp(slopes, x_list, seeded("hvp", x_list, as_list(xs, vs))))
 
@@ -123,7 +123,7 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconne
     """
     if order not in ORDERS:
         raise refused("jacobian", f"order {order!r} is none of {', '.join(ORDERS)}")
-    y_list, x_list = both_sides("jacobian", ys, xs)
+    y_list, x_list = both_sides("jacobian", ys, xs, unconnected)
     with y_list[0].graph:
         rows = [[one_jacobian(y, x, order, unconnected) for x in x_list] for y in y_list] if order != "reverse" \
             else [jacobian_row(y, x_list, unconnected) for y in y_list]
@@ -159,7 +159,7 @@ def jacobian_row(y: Node, xs: Nodes, unconnected: str) -> list[Node]:
 
 
 def finished(m: LinMap, y: Node, x: Node, unconnected: str) -> Node:
-    if not m and y.type.size != 0 and x.type.size != 0 and unconnected_is_error(unconnected):
+    if not m and y.type.size != 0 and x.type.size != 0 and unconnected == "error":
         raise unreachable("jacobian", [y], [x])
     return dense_node(m, y.type.shape, x.type.shape, y.type.dtype)
 
@@ -179,13 +179,15 @@ def pulled_back(name: str, ys: Nodes, xs: Nodes, maps: Sequence[LinMap], unconne
         part = between(ys, xs)
         found = reverse(part, seeds, xs, ())
         for x, m in zip(xs, found):
-            if not m and product(x.type.shape) != 0 and unconnected_is_error(unconnected):
+            if not m and product(x.type.shape) != 0 and unconnected == "error":
                 raise unreachable(name, ys, [x])
         return [dense_node(m, (), x.type.shape, x.type.dtype) for x, m in zip(xs, found)]
 
 
-def both_sides(name: str, ys: Any, xs: Any) -> tuple[list[Node], list[Node]]:
-    """The ys and the xs as lists, all of one graph."""
+def both_sides(name: str, ys: Any, xs: Any, unconnected: str) -> tuple[list[Node], list[Node]]:
+    """The ys and the xs as lists, all of one graph; refuses an unknown `unconnected`."""
+    if unconnected not in UNCONNECTED:
+        raise refused(name, f"unconnected={unconnected!r} is none of {', '.join(UNCONNECTED)}")
     y_list, x_list = listed(name, "y", ys), listed(name, "x", xs)
     for node in (*y_list, *x_list):
         if node.graph is not y_list[0].graph:
@@ -241,12 +243,6 @@ def require_scalar(y: Node) -> None:
     if y.type.rank and not (isinstance(y.type.size, int) and y.type.size == 1):
         raise refused("gradients", f"{y!r} is not a scalar: use gc.jacobian(y, x) for the matrix of derivatives, "
                       "gc.vjp(y, xs, u) for a weighted sum of its rows, or give seeds=", ShapeError)
-
-
-def unconnected_is_error(unconnected: str) -> bool:
-    if unconnected not in UNCONNECTED:
-        raise refused("gradients", f"unconnected={unconnected!r} is none of {', '.join(UNCONNECTED)}")
-    return unconnected == "error"
 
 
 def unreachable(name: str, ys: Nodes, xs: Nodes) -> GraphError:

@@ -4,17 +4,27 @@
     step(xs, ts)                 new result arrays
     step(xs, ts, out=buffer)     no allocation
 
-Calls from several threads are in order: a function that changes variables holds its session's lock, and every call has
-an arena of its own.
+A call whose arguments are plain arrays goes through one native function that checks, allocates and computes
+(`codegen.pycall`).  For all others, and where Python's objects are not as that function expects them, the slow path
+converts the arguments or says what is wrong with them; it means the same.
+
+Calls from several threads are in order: a function that uses variables holds its session's lock, and every call has an
+arena of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from codegen.jit import Cache
+from codegen.pycall import load_call
+from codegen.pyobjects import layout_is_known
+from codegen.target import target
 
 from .arrays import aligned_array, pointers
 from .binding import as_array, bind_sizes, check_out
@@ -44,6 +54,15 @@ class Function:
         self.entry: Any = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4,
                                            *[ctypes.c_int64] * len(self.program.symbols))(compiled.address)
         self.arenas: list[np.ndarray[Any, Any]] = []
+        self.count = len(self.program.inputs)
+        self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.program.outputs)
+        self.fast = self.native_call() if layout_is_known() else None
+
+    def native_call(self) -> Callable[..., Any]:
+        options = self.session.options
+        return load_call(self.program, self.single, self.compiled.loaded, target(options.target),
+                         Cache(Path(options.cache_dir), options.cache), ctypes.addressof(self.state_pointers),
+                         (self.compiled, self.state, self.state_pointers))
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.program.inputs)
@@ -54,10 +73,34 @@ class Function:
 
         Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
         """
-        self.session.check_open()
+        if self.session.is_closed:
+            raise closed("Session")
+        result = None
+        if self.fast is not None and len(args) == self.count:
+            if out is None:
+                result = self.fast_call(args) if self.state else self.fast(*args)
+            elif self.single:
+                result = self.fast_call((*args, out))
+            elif type(out) in (list, tuple) and len(out) == len(self.program.outputs):
+                result = self.fast_call((*args, *out))
+        if result is None:
+            return self.slow_call(args, out)
+        if type(result) is int:
+            return self.checked(result, out)
+        return self.converted(result) if self.converts else result
+
+    def fast_call(self, arguments: Sequence[Any]) -> Any:
+        assert self.fast is not None
+        if not self.state:
+            return self.fast(*arguments)
+        with self.session.lock:
+            return self.fast(*arguments)
+
+    def slow_call(self, args: Sequence[Any], out: Any) -> Any:
+        """The same for arguments of any kind."""
         program = self.program
-        if len(args) != len(program.inputs):
-            raise FeedError(f"{self!r}: expected {len(program.inputs)} arguments, got {len(args)}")
+        if len(args) != self.count:
+            raise FeedError(f"{self!r}: expected {self.count} arguments, got {len(args)}")
         inputs = [as_array(spec, value, lambda k=k: self.where(k))  # type: ignore[misc]
                   for k, (spec, value) in enumerate(zip(program.inputs, args))]
         sizes = bind_sizes(program.inputs, [a.shape for a in inputs], program.checks, self.where)
@@ -66,6 +109,17 @@ class Function:
         if out is not None:
             return out
         results = [shown(a, spec) for a, spec in zip(outputs, program.outputs)]
+        return results[0] if self.single else results
+
+    def checked(self, status: int, out: Any) -> Any:
+        if status:
+            raise GraphError(self.program.messages[status - 1])
+        return out
+
+    def converted(self, result: Any) -> Any:
+        """What the native function returned, in the dtypes that Python sees."""
+        arrays = [result] if self.single else result
+        results = [shown(a, spec) if isinstance(a, np.ndarray) else a for a, spec in zip(arrays, self.program.outputs)]
         return results[0] if self.single else results
 
     def outputs(self, out: Any, sizes: dict[str, int], inputs: Arrays) -> Arrays:
@@ -96,8 +150,7 @@ class Function:
         else:
             status = self.entry(*arguments)
         self.arenas.append(arena)
-        if status:
-            raise GraphError(self.program.messages[status - 1])
+        self.checked(status, None)
 
     def take_arena(self, nbytes: int) -> np.ndarray[Any, Any]:
         """An arena of at least so many bytes; given back by appending it to `arenas`."""

@@ -17,6 +17,7 @@ from passes.pipeline import PIPELINE, optimise
 
 from .binding import as_array, bind_sizes
 from .compiler import compile_request
+from .function import Function
 from .ir.errors import FeedError, VerifyError
 from .ir.node import Node, ancestors, make, replaced
 from .ir.plan import Array, DimCheck
@@ -84,10 +85,9 @@ class Interpreted:
     def first_wrong_node(self, feeds: Values, variables: Values) -> str | None:
         inner = [n for n in self.nodes if n.operands]
         values = dict(zip(inner, evaluate(inner, feeds, variables)))
-        known = {**values, **feeds, **variables}
+        known = {**values, **variables}
         for node in inner:
-            operands = {o: known[o] for o in node.operands if o in known}
-            got = run_native(self.session, [node], operands, {})[0]
+            got = run_native(self.session, [node], feeds, {o: known[o] for o in node.operands if o in known})[0]
             if not agree(got, values[node], node.dtype):
                 return (f"check: native code of {node.op.name} differs from its reference: {worst(got, values[node])}\n"
                         f"  at {node.loc}")
@@ -104,16 +104,14 @@ class Interpreted:
         return "check: fused native code differs from the reference, though every node and pass alone agrees"
 
 
-def run_native(session: Session, targets: Sequence[Node], feeds: Values, variables: Values) -> list[Any]:
-    """The targets by native code; nodes of `feeds` and `variables` are inputs, so nothing of the session changes."""
-    from .function import Function
-
-    given = {**feeds, **variables}
-    new = {n: make("placeholder", graph=n.graph, name=f"{n.name} (checked {k})", dtype=n.dtype, shape=np.shape(v))
-           for k, (n, v) in enumerate(given.items())}
-    request = Request("main", tuple(new.values()), tuple(replaced(targets, new)))
+def run_native(session: Session, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
+    """The targets by native code.  `others` (variables, inner nodes) become inputs too, so nothing of the session changes."""
+    new = {n: make("placeholder", graph=n.graph, name=f"{n.name} (checked)", dtype=n.dtype, shape=n.shape)
+           for n in others if n not in feeds}
+    request = Request("main", (*feeds, *new.values()), tuple(replaced(targets, new)))
     function = Function(session, compile_request(request, session.options), False, lambda k: "")
-    return list(function(*(to_storage(np.asarray(v), n.dtype) for n, v in given.items())))
+    return list(function(*(to_storage(np.asarray(v), n.dtype) for n, v in feeds.items()),
+                         *(to_storage(np.asarray(others[n]), n.dtype) for n in new)))
 
 
 def agree(a: Any, b: Any, dtype: str) -> bool:

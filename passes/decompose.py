@@ -32,11 +32,10 @@ from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 
 from .pattern import Number
-from .rewrite import Rule, Table, step, table
+from .rewrite import Rule, Table, rewrite, step, table
 from .rules import contractions, identities, movement
 from .rules.contractions import product as contraction
 from .rules.identities import leaves
-from .simplify import rounds
 
 Labels: TypeAlias = "tuple[int, ...]"
 TYPICAL = 64  # what a symbolic size is taken for
@@ -218,7 +217,7 @@ def grouped(node: Node) -> Node | None:
 
 
 def ordered(labels: Sequence[int], places: Sequence[Labels]) -> Labels:
-    """The labels in an order in which they lie side by side in as many of the places as can be, the first counting most."""
+    """The labels in the order in which they lie side by side in most of the places; the first place wins a tie."""
     orders = [tuple(label for label in place if label in labels) for place in places]
     return max(orders, key=lambda order: sum(lies_in(order, place) for place in places))
 
@@ -245,7 +244,8 @@ def chain_example(dtype: str) -> Node:
 
 
 def cubes(dtype: str, labels: Sequence[Labels], out: Labels, shape: Sequence[Number] = (2, 3, 4)) -> Node:
-    return contraction(*leaves(dtype, 2, tuple(shape)), labels, out)
+    a, b = leaves(dtype, 2, tuple(shape))
+    return contraction(a, b, labels, out)
 
 
 RULES: list[Rule] = [
@@ -264,4 +264,4 @@ TABLE: Table = table(RULES, movement.RULES, contractions.RULES, identities.RULES
 
 def decompose(fetches: Sequence[Node]) -> list[Node]:
     """The fetches with all contractions in the form above."""
-    return rounds(fetches, TABLE)
+    return rewrite(fetches, TABLE)

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphc.ir import build
 from graphc.ir.errors import GraphError
-from graphc.ir.node import Bits, Node, constant, make, uniform_value
+from graphc.ir.node import Bits, Node, constant, make
 from graphc.ir.types import numpy_dtype
 
 MAX_NBYTES = 2**16
@@ -24,7 +24,9 @@ NEVER = frozenset({"constant", "broadcast", "placeholder", "variable", "iota", "
 
 def fold(node: Node) -> Node | None:
     """The node's value as a constant, or None."""
-    if node.op.name in NEVER or not node.operands or not all(isinstance(size, int) for size in node.shape):
+    if not node.operands or any(o.op.name not in ("constant", "broadcast") for o in node.operands):
+        return None
+    if node.op.name in NEVER or not all(isinstance(size, int) for size in node.shape):
         return None
     given = [value_of(o) for o in node.operands]
     if any(value is None for value in given) or not worth(node):
@@ -37,8 +39,8 @@ def fold(node: Node) -> Node | None:
 
 
 def worth(node: Node) -> bool:
-    """No operand but uniform ones, or a result that is not large."""
-    operands = sum(o.type.nbytes for o in node.operands if uniform_value(o) is None)  # type: ignore[misc]
+    """A result that is not large, or no larger than the constants that it comes from."""
+    operands = sum((o.operands[0] if o.op.name == "broadcast" else o).type.nbytes for o in node.operands)  # type: ignore[misc]
     return bool(node.type.nbytes <= max(MAX_NBYTES, operands))  # type: ignore[type-var,operator]
 
 

@@ -2,7 +2,7 @@
 
 A side is written as a function of its variables and called once:
 
-    lambda x: log(1.0 + exp(x))         ->  Apply("log", (Apply("add", (Literal(1.0), Apply("exp", (Variable("x"),)))),))
+    lambda x: log(1.0 + exp(x))         ->  Apply("log", (Apply("add", (Literal(1.0), Apply("exp", ..))),))
 
     x, y, ..   a variable: any node; where it is repeated, the same node
     c, c1, ..  a variable whose name starts with c: a uniform constant
@@ -10,7 +10,7 @@ A side is written as a function of its variables and called once:
     1.0        a literal: a uniform constant of that value; 0.0 is not -0.0
 
 Terms say nothing of dtype and shape, so a rule serves all of them.  Reductions have one attribute, their axes.
-`spread(s, A, x)` is the broadcast of s along new axes A to the shape of x: what undoes the dropping of axes in `sum(x, A)`.
+`spread(s, A, x)` is the broadcast of s along new axes A to the shape of x: it brings back the axes that `sum(x, A)` drops.
 
 Matching is complete: it tries both orders of a commutative op, and goes back where a later part does not fit.  It
 recurses over the term, which is small, never over the graph.
@@ -170,7 +170,7 @@ def matches_variable(term: Variable, node: Node, bound: Bindings) -> Iterator[Bi
 
 
 def matches_operands(term: Apply, node: Node, bound: Bindings, barrier: Collection[int]) -> Iterator[Bindings]:
-    terms = term.operands[:len(node.operands)]  # the second operand of `spread` only gives the shape
+    terms = own_operands(term)
     if len(terms) == 1:
         yield from matches(terms[0], node.operands[0], bound, barrier)
         return
@@ -206,15 +206,19 @@ def same_number(a: Any, b: Number) -> bool:
     return bool(a == b) and math.copysign(1.0, a) == math.copysign(1.0, b)
 
 
-def could_match(term: Apply, node: Node) -> bool:
-    """A quick test by op names of node and operands; never False where `matches` would find something."""
-    wanted = [t.op for t in term.operands[:len(node.operands)] if isinstance(t, Apply)]
-    if not wanted:
-        return True
-    if not OPS[term.op].commutative:
-        return all(not isinstance(t, Apply) or t.op == o.op.name for t, o in zip(term.operands, node.operands))
-    there = [o.op.name for o in node.operands]
-    return all(op in there for op in wanted)
+def operand_ops(term: Apply) -> frozenset[str]:
+    """Ops that must be among those of a node's operands for the node to match: a quick test before `matches`."""
+    return frozenset(o.op for o in own_operands(term) if isinstance(o, Apply))
+
+
+def needs_number(term: Apply) -> bool:
+    """Whether an operand must be a uniform constant."""
+    return any(isinstance(o, Literal) or (isinstance(o, Variable) and o.is_constant) for o in own_operands(term))
+
+
+def own_operands(term: Apply) -> tuple[Term, ...]:
+    """The terms that match operands: the second one of `spread` only gives the shape."""
+    return term.operands[:1] if term.op == "broadcast" else term.operands
 
 
 # -- building --

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from graphc.ir.errors import VerifyError
 from graphc.ir.node import Node, ancestors
-from graphc.ir.types import shape_text
+from graphc.ir.text import text
+from graphc.ir.verify import assert_valid
 
 from .decompose import decompose
 from .rewrite import counting
@@ -50,9 +51,12 @@ Pass = Callable[[Sequence[Node], Switches], list[Node]]
 Observer = Callable[[str, Sequence[Node], float, Counter[str]], None]  # pass, its result, seconds, firings per rule
 
 PIPELINE: list[tuple[str, Pass, str]] = [
-    ("stabilise", lambda fetches, options: stabilise(fetches), "first: later passes may break up the forms it looks for"),
-    ("simplify", lambda fetches, options: simplify(fetches, options.fast_math), "drops stop_gradient: derivatives are built"),
-    ("decompose", lambda fetches, options: decompose(fetches), "last: needs the transposes gone that simplify absorbs"),
+    ("stabilise", lambda fetches, options: stabilise(fetches),
+     "first: later passes may break up the forms it looks for"),
+    ("simplify", lambda fetches, options: simplify(fetches, options.fast_math),
+     "drops stop_gradient: derivatives are built"),
+    ("decompose", lambda fetches, options: decompose(fetches),
+     "last: needs the transposes gone that simplify absorbs"),
 ]
 
 
@@ -77,15 +81,15 @@ def optimise(fetches: Sequence[Node], options: Switches, observer: Observer | No
 
 
 def verify_pass(name: str, before: Sequence[Node], after: Sequence[Node]) -> None:
-    """A pass changes neither the number of fetches nor their types."""
-    faults = [f"fetch {k} was {a.type} and is {b.type}" for k, (a, b) in enumerate(zip(before, after)) if a.type != b.type]
-    if len(before) != len(after):
-        faults.append(f"{len(before)} fetches went in and {len(after)} came out")
-    if faults:
-        raise VerifyError(f"{name}: {'; '.join(faults)}\n{listing(after)}")
+    """A pass changes neither the number of fetches nor their types, and leaves a valid graph."""
+    types, new_types = [str(n.type) for n in before], [str(n.type) for n in after]
+    if types != new_types:
+        raise VerifyError(f"{name}: the fetches were {', '.join(types)} and are {', '.join(new_types)}\n{text(after)}")
+    assert_valid(after, name)
 
 
-def tell(number: int, name: str, fetches: Sequence[Node], seconds: float, counts: Counter[str], options: Switches) -> None:
+def tell(number: int, name: str, fetches: Sequence[Node], seconds: float, counts: Counter[str],
+         options: Switches) -> None:
     """What the switches ask to be written, to standard error or to files."""
     if options.time:
         print(f"{name}: {1e3 * seconds:.2f} ms, {len(ancestors(fetches))} nodes", file=sys.stderr)
@@ -93,29 +97,12 @@ def tell(number: int, name: str, fetches: Sequence[Node], seconds: float, counts
         for rule, count in sorted(counts.items()):
             print(f"{name}: {rule} {count}", file=sys.stderr)
     if options.dumps(name):
-        write(f"{number:02d}-{name}.txt", listing(fetches), options.dump_dir)
+        write(f"{number:02d}-{name}.txt", text(fetches), options.dump_dir)
 
 
-def write(name: str, text: str, folder: str) -> None:
+def write(name: str, content: str, folder: str) -> None:
     if not folder:
-        print(f"-- {name}\n{text}", file=sys.stderr)
+        print(f"-- {name}\n{content}", file=sys.stderr)
         return
     os.makedirs(folder, exist_ok=True)
-    Path(folder, name).write_text(text, encoding="utf-8")
-
-
-def listing(fetches: Sequence[Node]) -> str:
-    """A line per node, operands first, numbered from 0: the same text for the same graph, whatever was built before."""
-    order = ancestors(fetches)
-    number = {node: k for k, node in enumerate(order)}
-    lines = [f"%{number[n]} = {n.op.name}({', '.join(f'%{number[o]}' for o in n.operands)}){attrs_text(n)} : {n.type}"
-             for n in order]
-    return "\n".join([*lines, "fetch " + ", ".join(f"%{number[f]}" for f in fetches)]) + "\n"
-
-
-def attrs_text(node: Node) -> str:
-    shown = {name: value for name, value in node.attrs.items() if name not in ("dtype", "value") or node.op.name == "cast"}
-    if node.op.name == "constant":
-        array = node.attrs["value"].array
-        shown = {"value": array.item() if array.ndim == 0 else f"array{shape_text(array.shape)}"}
-    return "".join(f" {name}={shape_text(value) if isinstance(value, tuple) else value}" for name, value in shown.items())
+    Path(folder, name).write_text(content, encoding="utf-8")

@@ -34,13 +34,15 @@ from graphc.ir.errors import VerifyError
 from graphc.ir.node import Node, ancestors, located, make
 from graphc.ir.types import is_float, is_integer
 
-from .pattern import Apply, Bindings, Term, could_match, instantiate, matches, side
+from .pattern import Apply, Bindings, Term, instantiate, matches, needs_number, operand_ops, side
 
 Range: TypeAlias = "tuple[float, float]"
 FIRED: ContextVar[Counter[str] | None] = ContextVar("FIRED", default=None)
 DTYPES: dict[str, Callable[[str], bool]] = {
     "float": is_float, "int": is_integer, "bool": lambda d: d == "bool",
     "discrete": lambda d: not is_float(d), "any": lambda d: True}
+UNIFORM = frozenset({"constant", "broadcast", "reshape"})  # ops of which `uniform_value` may find a number
+MAX_ROUNDS = 4
 FIRINGS_PER_NODE = 64  # a table that needs more than this on average is making nodes without end
 
 
@@ -58,8 +60,14 @@ class Rule:
     right: Term | None = None
     when: Callable[..., bool] | None = None
     function: Callable[[Node], Node | None] | None = None
+    operand_ops: frozenset[str] = frozenset()  # ops that must be among the operands
+    needs_number: bool = False  # whether an operand must be a uniform constant
     lonely: bool = False  # only where the first operand has no other user: it would be computed twice
     example: Callable[..., Node] | None = None  # builds a node on which the rule fires, from leaves
+
+    def may_fire(self, operand_ops: set[str], has_number: bool) -> bool:
+        """A quick test, by the ops of a node's operands; never False where `applied` would find something."""
+        return self.operand_ops <= operand_ops and (has_number or not self.needs_number)
 
     def applied(self, node: Node, barrier: Collection[int] = ()) -> Node | None:
         """What the node becomes, or None where the rule does not fire."""
@@ -69,9 +77,7 @@ class Rule:
         return None if result is None or result is node or result.type != node.type else result
 
     def by_equation(self, node: Node, barrier: Collection[int]) -> Node | None:
-        assert isinstance(self.left, Apply) and self.right is not None
-        if not could_match(self.left, node):
-            return None
+        assert self.left is not None and self.right is not None
         for bound in matches(self.left, node, {}, barrier):
             if self.when is None or self.holds(bound):
                 return instantiate(self.right, bound, node)
@@ -94,15 +100,16 @@ def rule(name: str, left: Callable[..., Any], right: Callable[..., Any], *, exac
     """An equation: the left side is replaced by the right one."""
     pattern = side(left)
     assert isinstance(pattern, Apply), name
-    return Rule(name, (pattern.op,), dtypes, exact, reorders, stability or {}, pattern, side(right), when, None, False,
-                example)
+    return Rule(name, (pattern.op,), dtypes, exact, reorders, stability or {}, pattern, side(right), when,
+                example=example, operand_ops=operand_ops(pattern), needs_number=needs_number(pattern))
 
 
 def step(name: str, ops: Sequence[str], function: Callable[[Node], Node | None], *, example: Callable[..., Node],
          exact: bool = True, reorders: bool = False, stability: Mapping[str, Range] | None = None,
          dtypes: str = "any", lonely: bool = False) -> Rule:
     """A rewrite that no term can write, for nodes of these ops.  `example(dtype)` builds a node on which it fires."""
-    return Rule(name, tuple(ops), dtypes, exact, reorders, stability or {}, None, None, None, function, lonely, example)
+    return Rule(name, tuple(ops), dtypes, exact, reorders, stability or {}, function=function,
+                example=example, lonely=lonely)
 
 
 Table: TypeAlias = "Mapping[str, Sequence[Rule]]"  # op -> its rules, in order of preference
@@ -145,7 +152,7 @@ def with_operands(node: Node, operands: Sequence[Node]) -> Node:
     with located(node):
         if node.op.name in REBUILD:
             found = REBUILD[node.op.name](node, operands)
-        elif node.op.kind == "elementwise":
+        elif node.op.kind == "elementwise" and any(o.op.name == "broadcast" for o in operands):
             found = build.broadcasting(node.op.name, operands, dict(node.attrs))
         else:
             found = make(node.op.name, operands, graph=node.graph, **node.attrs)
@@ -164,6 +171,7 @@ class Rewriting:
     becomes: dict[int, tuple[Node, str]] = field(default_factory=dict)  # id -> what a rule made of it, and which rule
     alive: list[Node] = field(default_factory=list)  # ids are of living nodes only while these are held
     firings: int = 0
+    uncertain: bool = False  # a rule did not fire because the users of a new node are not known
 
     def settle(self, root: Node, budget: int) -> None:
         stack = [root]
@@ -205,12 +213,14 @@ class Rewriting:
 
     def fire(self, node: Node) -> tuple[Node, str] | None:
         """The first rule that applies, and its result."""
-        rows = self.rules.get(node.op.name)
+        ops = {o.op.name for o in node.operands}
+        has_number = not UNIFORM.isdisjoint(ops)
+        rows = [one for one in self.rules.get(node.op.name, ()) if one.may_fire(ops, has_number)]
         if not rows:
             return None
         with located(node):
             for one in rows:
-                if one.lonely and self.uses.get(node.operands[0].id) != 1:
+                if one.lonely and not self.is_lonely(node.operands[0]):
                     continue
                 result = one.applied(node, self.barrier)
                 if result is not None:
@@ -220,6 +230,11 @@ class Rewriting:
                         counts[one.name] += 1
                     return result, one.name
         return None
+
+    def is_lonely(self, node: Node) -> bool:
+        """Whether the node had one user; of new nodes that is known in the next round."""
+        self.uncertain |= node.id not in self.uses
+        return self.uses.get(node.id) == 1
 
     def check(self, stack: Sequence[Node], waiting: Sequence[Node], open_ids: set[int], budget: int) -> None:
         again = next((n for n in waiting if n.id in open_ids), None)
@@ -232,11 +247,17 @@ class Rewriting:
 
 def rewrite(fetches: Sequence[Node], rules: Table, keep: Iterable[Node] = ()) -> list[Node]:
     """The fetches, each rewritten until no rule fires.  Nodes of `keep` are leaves: neither changed nor looked into."""
-    run = Rewriting(rules, frozenset(node.id for node in keep), count_uses(fetches))
-    budget = FIRINGS_PER_NODE * (max((fetch.id for fetch in fetches), default=0) + 16)
-    for fetch in fetches:
-        run.settle(fetch, budget)
-    return [run.final[fetch.id] for fetch in fetches]
+    barrier = frozenset(node.id for node in keep)
+    found = list(fetches)
+    for _ in range(MAX_ROUNDS):
+        run = Rewriting(rules, barrier, count_uses(found))
+        budget = FIRINGS_PER_NODE * (len(run.uses) + 16)
+        for fetch in found:
+            run.settle(fetch, budget)
+        found = [run.final[fetch.id] for fetch in found]
+        if not run.uncertain:
+            break
+    return found
 
 
 def count_uses(fetches: Sequence[Node]) -> dict[int, int]:

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from graphc.ir.node import Node
 
@@ -17,23 +17,10 @@ from .rules import arithmetic, choices, constants, contractions, identities, mov
 
 EXACT = (constants.RULES, identities.RULES, arithmetic.RULES, choices.RULES, movement.RULES, reductions.RULES,
          contractions.RULES)
-KEEPING_DERIVATIVES: Table = table(*EXACT)
 RULES: Table = table(*EXACT, identities.DERIVED)
 FAST_RULES: Table = table(*EXACT, identities.DERIVED, reals.RULES)
-MAX_ROUNDS = 4  # a rule that needs to know the number of users waits for the next round
 
 
 def simplify(fetches: Sequence[Node], fast_math: bool = False) -> list[Node]:
     """The fetches in their simplest form; types stay."""
-    return rounds(fetches, FAST_RULES if fast_math else RULES)
-
-
-def rounds(fetches: Sequence[Node], rules: Table, keep: Iterable[Node] = ()) -> list[Node]:
-    """Rewrites until nothing changes."""
-    kept = list(keep)
-    found = list(fetches)
-    for _ in range(MAX_ROUNDS):
-        before, found = found, rewrite(found, rules, kept)
-        if all(a is b for a, b in zip(before, found)):
-            break
-    return found
+    return rewrite(fetches, FAST_RULES if fast_math else RULES)

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 
 from graphc.ir.node import Node
 
-from .rewrite import Table, table
+from .rewrite import Table, rewrite, table
 from .rules import stability
-from .simplify import EXACT, rounds
+from .simplify import EXACT
 
 RULES: Table = table(stability.RULES, *EXACT)
 
 
 def stabilise(fetches: Sequence[Node], keep: Iterable[Node] = ()) -> list[Node]:
     """The fetches in a form that loses no digits where that can be helped."""
-    return rounds(fetches, RULES, keep)
+    return rewrite(fetches, RULES, keep)

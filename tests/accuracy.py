@@ -30,8 +30,8 @@ class Accuracy(NamedTuple):
     """A row is of an op, with what follows a space naming a part of its domain.
 
     `ranges` of (single, double) arguments: (low, high, way); "log" has both signs if low < 0, "minus" is negative only.
-    `bounds` are the largest errors allowed in (single, double); `floor` is an absolute error that is always allowed, as a
-    multiple of epsilon: for functions with zeros that only cancellation reaches.
+    `bounds` are the largest errors allowed in (single, double); `floor` is an absolute error that is always allowed,
+    as a multiple of epsilon: for functions with zeros that only cancellation reaches.
     """
 
     oracle: Oracle
@@ -122,7 +122,8 @@ TABLE = {
     "acosh": Accuracy(np.arccosh, (((1.0, S_MAX, "log"), (1.0, 3.0, "linear")),
                                    ((1.0, D_MAX, "log"), (1.0, 3.0, "linear"), (1.0, 1.000001, "linear"))), (3, 2)),
     "atanh": Accuracy(np.arctanh, UNIT, (3, 2)),
-    "erf": Accuracy(by_mpmath(mp.erf), both((-7.0, 7.0, "linear"), (-2.0, 2.0, "linear"), (-7.0, 7.0, "log")), (3, 2), slow=True),
+    "erf": Accuracy(by_mpmath(mp.erf), both((-7.0, 7.0, "linear"), (-2.0, 2.0, "linear"), (-7.0, 7.0, "log")), (3, 2),
+                    slow=True),
     "erfc": Accuracy(by_mpmath(mp.erfc), (((-6.0, 10.05, "linear"), (-2.0, 2.0, "log")),
                                           ((-6.0, 27.2, "linear"), (-2.0, 2.0, "log"))), (3, 2), slow=True),
     "lgamma": Accuracy(by_mpmath(lgamma_oracle), GAMMA, (1, 2), slow=True),
@@ -193,7 +194,8 @@ def errors(row: Accuracy, dtype: str, arrays: Sequence[np.ndarray], got: np.ndar
 
 def compiled(name: str, dtype: str, chosen: Target, count: int) -> Callable[..., np.ndarray]:
     op, param, arity = name.split()[0], TABLE[name].param, 1 + (name in BINARY)
-    return compile_map(lambda lanes, *x: scalars.emit(lanes, op, dtype, x, dtype, param), [dtype] * arity, dtype, chosen, count)
+    return compile_map(lambda lanes, *x: scalars.emit(lanes, op, dtype, x, dtype, param), [dtype] * arity, dtype,
+                       chosen, count)
 
 
 def worst(name: str, dtype: str, chosen: Target, count: int, samples: int) -> tuple[float, list[float]]:
@@ -215,16 +217,17 @@ HEADER = """# Accuracy of the vector functions
 
 Largest errors found, in ulp (the spacing of the format at the exact value), over random arguments of the whole range:
 200,000 per range, 3,000 where the oracle is slow. `python tests/accuracy.py` measures them again; `tests/test_vmath.py`
-asserts the bounds. x86-64-v2 has no fused multiply-add. Functions written with +, -, *, / and sqrt alone round correctly.
+asserts the bounds. x86-64-v2 has no fused multiply-add.
 
 | function | float32 bound | {singles} | float64 bound | {doubles} |
 |---|---|{dashes}---|{dashes}
 """
 
 NOTES = """
-- `lgamma` below 0 is measured after an absolute error of 8 epsilon, `digamma` 16, `polygamma` of even order 256: they cross zero
-  there by cancellation.
-- In float32 `pow`, `mod`, `floor_divide`, `lgamma`, `digamma` and `polygamma` are computed in double.
+- `lgamma` below 0 is measured after an absolute error of 8 epsilon, `digamma` 16, `polygamma` of even order 256: there
+  they cross zero by cancellation.
+- In float32 `pow`, `mod`, `floor_divide`, `lgamma`, `digamma` and `polygamma` are computed in double, and so is the
+  reduction of `sin`, `cos` and `tan` on x86-64-v2.
 - float16 and bfloat16 are computed in float32 and rounded when stored or cast.
 - `maximum` and `minimum` give NaN if an operand is NaN and order -0 below +0. `sign(-0.0)` is 0.0, `relu(NaN)` is NaN.
 - A cast of a float outside an integer's range gives the nearest integer there is, NaN gives 0.

@@ -54,7 +54,7 @@ class Builder:
     """Appends operations; every method returns the number of its operation."""
 
     def __init__(self, extents: Sequence[int | Dim], arguments: Sequence[str]) -> None:
-        self.extents, self.arguments = tuple(extents), tuple(arguments)
+        self.extents, self.arguments = tuple(extents), list(arguments)
         self.ops: list[KernelOp] = []
 
     def put(self, kind: str, *operands: int, dtype: str = "float32", map: Map | None = None, value: Any = None) -> int:
@@ -90,7 +90,7 @@ class Builder:
         return self.put(kind, *operands, dtype=dtype or self.ops[operands[-1]].dtype, value=value)
 
     def kernel(self, **schedule: int) -> Kernel:
-        return Kernel(self.extents, self.arguments, tuple(self.ops), Schedule(**schedule))
+        return Kernel(self.extents, tuple(self.arguments), tuple(self.ops), Schedule(**schedule))
 
 
 # -- meaning --
@@ -400,6 +400,43 @@ def mixed(n: int | Dim) -> Kernel:
     return b.kernel()
 
 
+def bag(n: int | Dim, d: int | Dim, table: int | Dim) -> Kernel:
+    """Sums three rows of a table, named by indices, into each result."""
+    b = Builder((n, 3, d), ("float32", "int64", "float32"))
+    index = b.load(1, (3, 1, 0))
+    row = b.load(0, (0, 0, 1), indices=[(index, d, table)])
+    b.store(2, b.reduce("add", row, 1), (d, 0, 1))
+    return b.kernel()
+
+
+def picked(n: int | Dim, table: int | Dim) -> Kernel:
+    """out[i] = x[rows[i], columns[i]] and y[rows[i]*9 + i] = that: two indices, and a scattered store."""
+    b = Builder((n,), ("float64", "int64", "int64", "float64", "float64"))
+    rows, columns = b.load(1), b.load(2)
+    x = b.load(0, (0,), indices=[(rows, table, table), (columns, 1, table)])
+    b.store(3, x)
+    b.store(4, x, (table,), indices=[(rows, 1, table)])
+    return b.kernel()
+
+
+def scan_then_sum(n: int | Dim, d: int | Dim, axis: int) -> Kernel:
+    """A running sum divided by the sum of the running sums: the scan is made again in the second pass."""
+    b = Builder((n, d), ("float64", "float64"))
+    running = b.put("scan", b.const(1.0, "float64"), b.load(0), dtype="float64", value=(axis, False))
+    b.store(1, b.f("div", running, b.f("add", b.reduce("add", b.f("abs", running), axis), b.const(1.0, "float64"))))
+    return b.kernel()
+
+
+def several(n: int | Dim, d: int | Dim) -> Kernel:
+    """Four reductions of one pass, stored in one row of results each."""
+    b = Builder((n, d), ("float32",) * 5)
+    x = b.load(0)
+    shrunk = b.f("add", b.f("mul", x, b.const(0.01)), b.const(1.0))
+    for i, (monoid, value) in enumerate((("add", x), ("fastmax", x), ("mul", shrunk), ("min", x)), 1):
+        b.store(i, b.reduce(monoid, value, 1), (1, 0))
+    return b.kernel()
+
+
 def buffer_lengths(kernel: Kernel, sizes: Mapping[str, int]) -> list[int]:
     """The least number of elements each argument must have: one more than the highest address that is touched."""
     shape = tuple(evaluate(e, sizes) for e in kernel.extents)
@@ -461,6 +498,11 @@ CASES: dict[str, tuple[Any, dict[int, Any], float]] = {
     "guarded store": (lambda n, d: sparse_store(n + 2, d + 2), {}, 0),
     "positions": (positions, {}, 0),
     "adam": (lambda n, d: adam(n + d), {}, 1e-6),
+    "bag": (lambda n, d: bag(n, d, 9), {1: 9}, 1e-6),
+    "picked": (lambda n, d: picked(n + d, 9), {1: 9, 2: 9}, 0),
+    "scan then sum, rows": (lambda n, d: scan_then_sum(n, d, 1), {}, 1e-12),
+    "scan then sum, columns": (lambda n, d: scan_then_sum(n, d, 0), {}, 1e-12),
+    "several": (lambda n, d: several(n, d + 1), {}, 1e-5),
     "mixed": (lambda n, d: mixed(n + d), {}, 0),
 }
 

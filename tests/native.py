@@ -60,7 +60,8 @@ def _element(dtype: str) -> str:
         dtype, "i" + dtype.lstrip("uint"))
 
 
-def compile_map(emit: Emit, dtypes: Sequence[str], result: str, chosen: Target, count: int) -> Callable[..., np.ndarray]:
+def compile_map(emit: Emit, dtypes: Sequence[str], result: str, chosen: Target,
+                count: int) -> Callable[..., np.ndarray]:
     """The function over NumPy arrays; lengths that are no multiple of `count` are padded with the last element."""
     code = object_code(map_module(emit, dtypes, result, chosen, count), chosen)
     jit = llvm.create_lljit_compiler(machine(chosen), use_jit_link=True)

@@ -140,7 +140,8 @@ def test_one_function_serves_all_sizes(name: str, turned: tuple[bool, bool]) -> 
         check(contraction, sizes, flat_arrays(contraction, sizes, generator), product)
 
 
-@pytest.mark.parametrize("shape", [(150, 1300, 530), (700, 40, 300), (1, 300, 2000), (300, 1, 2000), (40, 2100, 257)])
+@pytest.mark.parametrize("shape", [(150, 1300, 530), (700, 40, 300), (1, 300, 2000), (300, 1, 2000), (40, 2100, 257),
+                                   (30, 1033, 300), (1, 700, 300)])
 @pytest.mark.parametrize("turn_b", [False, True])
 def test_several_blocks(shape: tuple[int, int, int], turn_b: bool) -> None:
     contraction = plain(*shape, turn_b=turn_b)

@@ -22,6 +22,7 @@ from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel, Schedule
 from kernel_cases import (CASES, D, N, Builder, arguments_of, bias, differences, elementwise, folded, pad, reference,
                           softmax, straight_line, transpose)
+from kernel_fuzz import random_kernel
 from native_kernel import Native, executable_targets
 
 TARGETS = executable_targets()
@@ -232,3 +233,14 @@ def test_guard_pages():
     done = subprocess.run([sys.executable, str(child)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{done.returncode}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
     assert done.stdout.strip().endswith("done")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("block", range(4))
+def test_random_kernels(block, target):
+    rng = np.random.default_rng(13)
+    for seed in range(block * 25, block * 25 + 25):
+        kernel = random_kernel(seed)
+        native = Native(kernel, target)
+        for sizes in ({"p": 4, "q": 40}, {"p": 21, "q": 3}, {"p": 1, "q": 16}):
+            check(native, kernel, sizes, {}, 1e-5, rng)

@@ -116,7 +116,7 @@ def measure(root):
     order = ancestors([root])
     fixed = {}
     for n in order:
-        fixed[n] = n.op.name == "constant" or bool(n.operands) and all(fixed[o] for o in n.operands)
+        fixed[n] = n.op.name == "constant" or (bool(n.operands) and all(fixed[o] for o in n.operands))
     inner = [n for n in order if n.operands and not fixed[n]]
     depth = dict.fromkeys(order, 0)
     for n in reversed(order):
@@ -157,7 +157,7 @@ def test_is_reached_in_the_table_that_runs(one):
 
 
 # -- requirement 4: bits --
-@pytest.mark.parametrize("one", [r for r in ALL if r.exact and not r.reorders and not r.stability], ids=lambda r: r.name)
+@pytest.mark.parametrize("one", [r for r in ALL if r.exact and not (r.reorders or r.stability)], ids=lambda r: r.name)
 def test_exact_rows_keep_every_bit(one):
     for dtype in DTYPES[one.dtypes]:
         with Graph():
@@ -200,7 +200,8 @@ def grids(leaves):
     if count <= room:
         rows = list(itertools.product(*choices))
         rows += rows[:1] * (room - count)
-        yield {n: np.array([row[k] for row in rows], numpy_dtype(n.dtype)).reshape(n.shape) for k, n in enumerate(leaves)}
+        columns = zip(*rows)
+        yield {n: np.array(column, numpy_dtype(n.dtype)).reshape(n.shape) for n, column in zip(leaves, columns)}
         return
     for _ in range(20):
         yield {n: random.choice(c, n.shape) for n, c in zip(leaves, choices)}
@@ -211,8 +212,12 @@ def assert_same_bits(a, b):
     if a.dtype.kind != "f":
         assert np.array_equal(a, b)
         return
-    same = (a.view(f"u{a.itemsize}") == b.view(f"u{b.itemsize}")) | (np.isnan(a) & np.isnan(b))
+    same = same_bits(a, b)
     assert same.all(), f"{a[~same][:5]} became {b[~same][:5]}"
+
+
+def same_bits(a, b):
+    return (a.view(f"u{a.itemsize}") == b.view(f"u{b.itemsize}")) | (np.isnan(a) & np.isnan(b))
 
 
 @pytest.mark.parametrize("one", [r for r in [*ALL, *LOWERING] if r.reorders], ids=lambda r: r.name)
@@ -252,21 +257,24 @@ def test_no_row_of_real_numbers_could_be_an_exact_row():
         with Graph():
             node, leaves = left_side(one, "float32", grid_shape(one, "float32"))
             result = one.applied(node)
-            feeds, = grids(leaves)
-            a, b = evaluate([node, result], feeds, {})
-        if np.array_equal(a.view("u4")[~np.isnan(a)], b.view("u4")[~np.isnan(a)]) and np.array_equal(np.isnan(a), np.isnan(b)):
-            too_careful.append(one.name)
+            random = np.random.default_rng(5)
+            ordinary = {n: random.normal(size=n.shape).astype("float32") * 100 for n in leaves}
+            if all(same_bits(*evaluate([node, result], feeds, {})).all() for feeds in (*grids(leaves), ordinary)):
+                too_careful.append(one.name)
     assert too_careful == []
 
 
-def test_a_square_by_pow_is_the_product():
-    """`square` is claimed exact: pow rounds correctly at 2, in the reference."""
-    with Graph():
-        for dtype in ("float32", "float64"):
-            x = make("placeholder", name="x" + dtype, dtype=dtype, shape=(100_000,))
-            value = np.random.default_rng(3).normal(size=x.shape).astype(dtype)
-            assert_same_bits(*evaluate([make("pow", (x, build.full(2.0, dtype, x.shape))), make("mul", (x, x))],
-                                       {x: value}, {}))
+@pytest.mark.parametrize("exponent, product", [
+    (2.0, lambda x: x * x), (1.0, lambda x: x), (0.0, np.ones_like), (-1.0, lambda x: 1 / x), (0.5, np.sqrt)])
+def test_powers_that_are_rewritten_are_what_numpy_computes(exponent, product):
+    """Where one number is the exponent of all elements NumPy takes these shortcuts itself; its general pow rounds worse."""
+    for dtype in ("float32", "float64"):
+        with Graph():
+            x = make("placeholder", name="x", dtype=dtype, shape=(100_021,))
+            values = np.concatenate([values_of(dtype), np.random.default_rng(3).normal(size=100_000)]).astype(dtype)
+            power, = evaluate([make("pow", (x, build.full(exponent, dtype, x.shape)))], {x: values}, {})
+        with np.errstate(all="ignore"):
+            assert_same_bits(power, product(values))
 
 
 # -- requirement 4: stability, against 50 digits --
@@ -360,7 +368,7 @@ def test_a_rule_that_grows_without_end_is_found():
     grows = rule("grows", lambda x, y: x + y, lambda x, y: (x * 1.5) + y)
     with Graph():
         node, _ = left_side(grows, "float32")
-        with pytest.raises(VerifyError, match="rules fired; the last rules: .*grows"):
+        with pytest.raises(VerifyError, match=r"rules fired; the last rules: .*grows"):
             rewrite([node], table([grows]))
 
 
@@ -402,7 +410,9 @@ def test_half_precision_rows_hold_too():
             with Graph():
                 node, leaves = left_side(one, dtype)
                 result = one.applied(node)
-                assert result is not None and result.type == node.type
+                if result is None:  # the row excludes the dtype
+                    continue
+                assert result.type == node.type
                 if dtype == "bfloat16":
                     feeds = {n: round_bfloat16(np.resize(SPECIAL, n.shape).astype("float32")) for n in leaves
                              if n.dtype != "bool"}

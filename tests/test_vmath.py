@@ -69,11 +69,12 @@ SPECIAL = {
     "erfc": [(0.0, 1.0), (INF, 0.0), (-INF, 2.0), (NOTHING, NOTHING), (30.0, 0.0), (-30.0, 2.0), (1e300, 0.0)],
     "lgamma": [(0.0, INF), (-0.0, INF), (1.0, 0.0), (2.0, 0.0), (-1.0, INF), (-1e300, INF), (INF, INF), (-INF, INF),
                (NOTHING, NOTHING), (5e-324, 744.4400719213812), (-5e-324, 744.4400719213812)],
-    "digamma": [(0.0, -INF), (-0.0, INF), (-1.0, NOTHING), (INF, INF), (NOTHING, NOTHING), (5e-324, -INF), (-5e-324, INF),
-                (2.0**-990, -(2.0**990))],
+    "digamma": [(0.0, -INF), (-0.0, INF), (-1.0, NOTHING), (INF, INF), (NOTHING, NOTHING), (5e-324, -INF),
+                (-5e-324, INF), (2.0**-990, -(2.0**990))],
     "relu": [(NOTHING, NOTHING), (-1.0, 0.0), (2.0, 2.0), (INF, INF), (-INF, 0.0)],
     "sign": [(NOTHING, NOTHING), (-0.0, 0.0), (0.0, 0.0), (-5e-324, -1.0), (INF, 1.0)],
-    "round": [(0.5, 0.0), (1.5, 2.0), (2.5, 2.0), (-0.5, -0.0), (-1.5, -2.0), (1e300, 1e300), (NOTHING, NOTHING), (-INF, -INF)],
+    "round": [(0.5, 0.0), (1.5, 2.0), (2.5, 2.0), (-0.5, -0.0), (-1.5, -2.0), (1e300, 1e300), (NOTHING, NOTHING),
+              (-INF, -INF)],
     "rsqrt": [(0.0, INF), (-0.0, -INF), (INF, 0.0), (-1.0, NOTHING), (4.0, 0.5)],
 }
 
@@ -109,17 +110,21 @@ def test_lanes_of_large_angles_do_not_disturb_the_others(values: list[float]) ->
 
 def test_doubles_nearest_to_multiples_of_half_pi() -> None:
     """The hardest arguments for the reduction, on both sides of its bound."""
-    x = np.array([6381956970095103.0 * 2.0**797, 5.319372648326541e255, 1.5707963267948966, 355.0, 2.0**30, 2.0**30 - 1])
-    for name, oracle in (("sin", np.sin), ("cos", np.cos)):
+    x = np.array([6381956970095103.0 * 2.0**797, 5.319372648326541e255, 1.5707963267948966, 355.0, 2.0**30,
+                  2.0**30 - 1])
+    for name in ("sin", "cos"):
         got = compiled(name, "float64", target(), 2)(x)
         assert errors(TABLE[name], "float64", [x], got).max() <= 2
 
 
-ALL = [(name, dtype) for name, row in scalars.ROWS.items() for dtype in ("float64", "float32", "float16", "bfloat16", "int64", "uint8")
+DTYPES_OF_CASTS = ("float64", "float32", "float16", "bfloat16", "int64", "uint64", "int32", "uint32", "int8", "bool")
+EVERY_SIZE = {"float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "int64": 64, "uint8": 8}
+ALL = [(name, dtype) for name, row in scalars.ROWS.items() for dtype in EVERY_SIZE
        if (row.on_float if "float" in dtype else row.on_integer)]
 BOOLEAN = {"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite"}
-ARITY = {name: 2 for name in ("add sub mul div pow mod floor_divide maximum minimum copysign hypot atan2 eq ne lt le gt ge "
-                              "bitwise_and bitwise_or bitwise_xor left_shift right_shift").split()} | {"fma": 3}
+TWO = ("add sub mul div pow mod floor_divide maximum minimum copysign hypot atan2 eq ne lt le gt ge "
+       "bitwise_and bitwise_or bitwise_xor left_shift right_shift")
+ARITY = dict.fromkeys(TWO.split(), 2) | {"fma": 3}
 
 
 @pytest.mark.parametrize("machine", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
@@ -128,10 +133,20 @@ def test_objects_refer_to_nothing_outside(machine: str) -> None:
     chosen = target(machine)
     for name, dtype in ALL:
         result = "bool" if name in BOOLEAN else dtype
-        for count in (1, chosen.lanes({"6": 16, "2": 32, "4": 64, "8": 8}[dtype[-1]])):
+        for count in (1, chosen.lanes(EVERY_SIZE[dtype])):
             module = map_module(lambda lanes, *x, name=name, dtype=dtype, result=result: scalars.emit(
                 lanes, name, dtype, x, result), [dtype] * ARITY.get(name, 1), result, chosen, count)
             assert undefined(object_code(module, chosen)) == [], (name, dtype, count)
+
+
+@pytest.mark.parametrize("machine", ["x86-64-v2", "aarch64", "x86-64-v4"])
+def test_casts_refer_to_nothing_outside(machine: str) -> None:
+    for source in DTYPES_OF_CASTS:
+        for result in DTYPES_OF_CASTS:
+            for count in (1, 8):
+                module = map_module(lambda lanes, x, source=source, result=result: scalars.emit(
+                    lanes, "cast", source, [x], result), [source], result, target(machine), count)
+                assert undefined(object_code(module, target(machine))) == [], (source, result, count)
 
 
 def undefined(code: bytes) -> list[str]:

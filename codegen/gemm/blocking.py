@@ -21,7 +21,7 @@ from .pack import power_below
 
 Size = int | Dim
 
-HALF_L2 = 1 << 19  # bytes of b that may stay where they are: they are read once for every panel of rows
+IN_PLACE = 1 << 20  # bytes of b that may stay where they are; they are read once for every panel of rows
 LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first-level cache
 PACKED_DEPTH = 256  # the same for packed panels
 BLOCK_BYTES = 1 << 19  # of b, packed: half of the second-level cache
@@ -91,6 +91,9 @@ def block_sizes(contraction: Contraction, size: int, rows: int, width: int, dire
     else:
         kc, whole = PACKED_DEPTH, False
     nc = WHOLE if whole else max(BLOCK_BYTES // (kc * size) // width, 1) * width
+    n = contraction.extents[-1]
+    if isinstance(n, int) and not whole:
+        nc = rounded(-(-n // max(round(n / nc), 1)), width) or width
     most = -(-m // max(-(-m // MOST_ROWS), 1)) if isinstance(m, int) else MOST_ROWS
     return kc, nc, rounded(max(most, 1), rows)
 
@@ -107,7 +110,7 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
     if isinstance(m, int) and m <= 2 * rows:
         return True if isinstance(n, int) else None
     if isinstance(n, int) and isinstance(contraction.depth, int):
-        small = n * contraction.depth * size <= HALF_L2
+        small = n * contraction.depth * size <= IN_PLACE
         return small or (False if isinstance(m, int) else None)
     return None
 

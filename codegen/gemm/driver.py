@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from graphc.ir.plan import Contraction
 
@@ -16,7 +17,7 @@ from ..target import Target
 from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, kind_bits
 from .batch import Frame
-from .blocking import HALF_L2, PADDING, Blocking, blocking, rounded
+from .blocking import IN_PLACE, PADDING, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
 from .pack import Packer, Place, Source, steps
 from .tile import Tile, emit_tile
@@ -54,10 +55,10 @@ def a_panel(contraction: Contraction, chosen: Blocking) -> int:
 
 
 def panel_columns(contraction: Contraction, chosen: Blocking) -> int:
-    """Columns of a block, in whole tiles and one more narrow tile."""
+    """Columns of a block, in whole tiles, and the narrow tiles after them, each of which gets a whole one's place."""
     n = contraction.extents[-1]
     known = min(n, chosen.nc) if isinstance(n, int) else chosen.nc
-    return rounded(known, chosen.columns) + chosen.columns
+    return rounded(known, chosen.columns) - (-chosen.vectors[0] // chosen.vectors[-1]) * chosen.columns
 
 
 def is_by_columns(contraction: Contraction) -> bool:
@@ -158,7 +159,7 @@ class _Driver:
         """Run-time choice: b stays in place when it is small or read at most twice, and a vector wide."""
         function, chosen = self.function, self.chosen
         nbytes = function.mul(function.mul(self.n, self.depth), kind_bits(self.kind) // 8)
-        small = function.value(f"icmp sle i64 {nbytes}, {HALF_L2}")
+        small = function.value(f"icmp sle i64 {nbytes}, {IN_PLACE}")
         few = function.value(f"icmp sle i64 {self.m}, {2 * chosen.rows[0]}")
         wide = function.value(f"icmp sge i64 {self.n}, {chosen.lanes}")
         return function.value(f"and i1 {function.value(f'or i1 {small}, {few}')}, {wide}")
@@ -223,16 +224,18 @@ class _Driver:
 
         def single() -> list[Int]:
             def one(j: Int, _: list[str]) -> list[Int]:
-                slot = function.add(full, function.mul(function.sub(j, full), chosen.vectors[0]))
-                panel(self.narrow(block, j, function.minimum(chosen.lanes, function.sub(block.columns, j)), last, slot))
+                number = function.value(f"udiv i64 {function.sub(j, full)}, {part}")
+                slot = function.add(full, function.mul(number, width))
+                panel(self.narrow(block, j, function.minimum(part, function.sub(block.columns, j)), last, slot))
                 return []
-            function.loop(full, block.columns, chosen.lanes, [], one)
+            function.loop(full, block.columns, part, [], one)
             return []
         last = len(chosen.vectors) - 1
+        part = chosen.vectors[last] * chosen.lanes
         if last == 0:
             steps(function, rest, width, lambda _: panel(self.narrow(block, full, rest, 0, full)))
             return
-        few = max(chosen.vectors[0] - 1, 1) * chosen.lanes  # these are done one vector at a time, without waste
+        few = max(chosen.vectors[0] - 1, 1) * chosen.lanes  # these are done by narrow tiles, without waste
         more = function.value(f"icmp sgt i64 {rest}, {few}")
         enough = function.value(f"icmp sge i64 {self.n}, {width}")
         function.choose(function.value(f"and i1 {more}, {enough}"), [], several, single)
@@ -247,34 +250,51 @@ class _Driver:
 
     # -- packing b --
     def pack_b(self, block: Block) -> None:
-        function = self.function
-        step, column = self.b_strides
-        dtype = self.contraction.arguments[self.contraction.b.argument]
+        """Packs b's block; fewer columns than a vector are one panel, whose other columns hold anything."""
+        if isinstance(self.n, int):
+            self.pack_wide(block)
+            return
+
+        def wide() -> list[Int]:
+            self.pack_wide(block)
+            return []
+
+        def narrow() -> list[Int]:
+            self.packer.lines(*self.b_copy(block, ColumnPanel(0, 0, self.n, 0, 0)), block.depth, self.n)
+            return []
+        is_wide = self.function.value(f"icmp sge i64 {self.n}, {self.chosen.lanes}")
+        self.function.choose(is_wide, [], wide, narrow)
+
+    def pack_wide(self, block: Block) -> None:
+        """Rows that are contiguous are copied as they lie in memory, any others panel by panel."""
+        function, packer = self.function, self.packer
+
+        def width(columns: ColumnPanel) -> int:
+            return self.chosen.vectors[columns.which] * self.chosen.lanes
 
         def panel(columns: ColumnPanel) -> None:
-            width = self.chosen.vectors[columns.which] * self.chosen.lanes
-            offset = function.add(function.mul(block.k, step), function.mul(columns.first, column))
-            source = Source(function.element(MEMORY[dtype], self.b, offset), dtype, step, column)
-            pointer = function.element(self.kind, self.part(self.places.b), function.mul(columns.slot, block.depth))
-            place = Place(pointer, self.kind, self.chosen.columns)
-            self.pack_panel(source, place, block.depth, width)
-        self.over_columns(block, panel)
+            source, place = self.b_copy(block, columns)
+            copy = packer.turned if source.outer == 1 and packer.width > 1 else packer.lines
+            copy(source, place, block.depth, width(columns))
 
-    def pack_panel(self, source: Source, place: Place, depth: Int, width: int) -> None:
-        def short() -> list[Int]:
-            self.packer.lines(source, place, depth, self.n)
-            return []
-
-        def whole() -> list[Int]:
-            if source.outer == 1 and source.inner != 1 and self.packer.width > 1:
-                self.packer.turned(source, place, depth, width)
-            else:
-                self.packer.lines(source, place, depth, width)
-            return []
-        if isinstance(self.n, int):
-            (whole if self.n >= width else short)()
+        def row(k: Int, columns: ColumnPanel) -> None:
+            source, place = self.b_copy(block, columns)
+            start = function.element(MEMORY[source.dtype], source.pointer, function.mul(k, source.outer))
+            end = function.element(self.kind, place.pointer, function.mul(k, place.outer))
+            packer.line(source, start, self.kind, end, width(columns), packer.width)
+        if self.b_strides[1] == 1:
+            steps(function, block.depth, 1, lambda k: self.over_columns(block, partial(row, k)))
         else:
-            self.function.choose(self.function.value(f"icmp sge i64 {self.n}, {width}"), [], whole, short)
+            self.over_columns(block, panel)
+
+    def b_copy(self, block: Block, columns: ColumnPanel) -> tuple[Source, Place]:
+        """What of b a panel is a copy of, and where the copy is kept."""
+        function, (step, column) = self.function, self.b_strides
+        dtype = self.contraction.arguments[self.contraction.b.argument]
+        offset = function.add(function.mul(block.k, step), function.mul(columns.first, column))
+        pointer = function.element(self.kind, self.part(self.places.b), function.mul(columns.slot, block.depth))
+        return (Source(function.element(MEMORY[dtype], self.b, offset), dtype, step, column),
+                Place(pointer, self.kind, self.chosen.columns))
 
     # -- rows --
     def over_rows(self, block: Block) -> None:

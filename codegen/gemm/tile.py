@@ -127,7 +127,7 @@ class _Body:
         """`count` steps of k in a row; returns the pointers moved on as well."""
         tile, function = self.tile, self.function
         for k in range(count):
-            if k:  # keeps the next step's loads behind this step: hoisted, they would push accumulators out of registers
+            if k:  # keeps the next step's loads behind this step: hoisted, they would push accumulators to memory
                 function.emit('call void asm sideeffect "", "~{memory}"()')
             row = function.element(tile.kind, b, function.mul(tile.b_step, k))
             columns = [self.load(row, j * tile.lanes) for j in range(tile.vectors)]

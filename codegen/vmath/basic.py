@@ -62,7 +62,7 @@ def remainder(m: Real, x: str, y: str) -> str:
 
 
 def _rest(m: Real, x: str, quotient: str, unit: str) -> str:
-    """x - quotient*unit, which is a double.  Without fused multiply-add, numbers whose parts could overflow are scaled."""
+    """x - quotient*unit, which is a double; without fused multiply-add, where parts could overflow it is scaled."""
     if m.lanes.target.has_fma:
         return m.nfma(quotient, unit, x)
     large = m.compare("oge", m.abs(x), 2.0**1000)

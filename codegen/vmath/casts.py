@@ -35,9 +35,12 @@ def _resize(lanes: Lanes, source: str, value: str, kind: str) -> str:
 
 def _to_float(lanes: Lanes, source: str, value: str, destination: str) -> str:
     if source == "float64":
-        value = _narrow_to_odd(lanes, value) if destination in SHORT else lanes.convert("fptrunc", "double", value, "float")
+        if destination == "float32":
+            return lanes.convert("fptrunc", "double", value, "float")
+        value = _narrow_to_odd(lanes, value)
     elif source not in FLOATS:
-        value = lanes.convert("sitofp" if source in SIGNED else "uitofp", REGISTER[source], value, REGISTER[destination])
+        letter = "s" if source in SIGNED else "u"
+        value = lanes.convert(letter + "itofp", REGISTER[source], value, REGISTER[destination])
     elif destination == "float64":
         return lanes.convert("fpext", "float", value, "double")
     if destination in SHORT and source != destination:

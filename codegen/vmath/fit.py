@@ -145,7 +145,8 @@ FITS = (
     Fit("erf_log", erf_log, mp.mpf("0.92"), mp.mpf(4), lambda t: t * mp.erfc(t) / mp.erf(t), (7, 7)),
     Fit("erf_large", lambda u: erfcx(1 / u - 1), 1 / mp.mpf(7), mp.mpf("0.5005"),
         lambda u: mp.exp(-((1 / u - 1) ** 2)) + mp.mpf(10) ** -18, (8, 15)),
-    Fit("erfcx", erfcx_centred, erfcx_place(LOW_ERFCX), erfcx_place(mp.mpf(28)), lambda q: 1 / erfcx_centred(q), (12, 24)),
+    Fit("erfcx", erfcx_centred, erfcx_place(LOW_ERFCX), erfcx_place(mp.mpf(28)),
+        lambda q: 1 / erfcx_centred(q), (12, 24)),
     Fit("lgamma", lambda t: mp.loggamma(t + 2) / ((t + 1) * t), mp.mpf("-0.5005"), mp.mpf("0.501"),
         lambda t: abs((t + 1) * t / mp.loggamma(t + 2)), (9, 20)),
     Fit("digamma", lambda t: mp.digamma(t + 1.5) / (t + 1.5 - DIGAMMA_ZERO), mp.mpf("-0.5005"), mp.mpf("0.501"),
@@ -176,8 +177,10 @@ def document() -> str:
         for bits in (32, 64):
             values, error = coefficients(fit, bits)
             both.append(values)
-            print(f"{fit.name} {bits}: {len(values)} terms, error 2^{float(mp.log(error, 2)):.1f}", file=sys.stderr, flush=True)
-        lines += [f'    "{fit.name}": (', *("        (" + ",\n         ".join(map(repr, v)) + ",)," for v in both), "    ),"]
+            size = float(mp.log(error, 2))
+            print(f"{fit.name} {bits}: {len(values)} terms, error 2^{size:.1f}", file=sys.stderr, flush=True)
+        rows = ("        (" + ",\n         ".join(map(repr, v)) + ",)," for v in both)
+        lines += [f'    "{fit.name}": (', *rows, "    ),"]
     lines += ["}", "", f"DIGAMMA_ZERO = {split_constant(DIGAMMA_ZERO)}"]
     lines += [f"{name} = (" + ",\n    ".join(repr(float(v)) for v in values) + ",)" for name, values in SERIES.items()]
     return "\n".join(lines) + "\n"

@@ -94,7 +94,7 @@ def atanh(m: Real, x: str) -> str:
 
 
 def cbrt(m: Real, x: str) -> str:
-    """Polynomial start on [0.35, 2.83], Halley's step (one in single, two in double); the exponent is a multiple of 3."""
+    """A polynomial on [0.35, 2.83] and Halley's step, two in double; the exponent taken out is a multiple of 3."""
     y, raised = exp_log.normalised(m, m.abs(x))
     parts = exp_log.split(m, Pair(y, ""), raised=raised)
     thirds, low_bits = m.nearest(parts.exponent, 1.0 / 3.0)

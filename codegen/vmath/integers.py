@@ -100,7 +100,8 @@ def _truncated(lanes: Lanes, dtype: str, a: str, b: str) -> str:
         return lanes.binary(letter + "div", kind, a, b)
     real = "float" if width < 32 else "double"
     x, y = (lanes.convert(letter + "itofp", kind, value, real) for value in (a, b))
-    return lanes.convert("trunc", "i32", lanes.convert(f"fpto{letter}i", real, lanes.binary("fdiv", real, x, y), "i32"), kind)
+    quotient = lanes.convert(f"fpto{letter}i", real, lanes.binary("fdiv", real, x, y), "i32")
+    return lanes.convert("trunc", "i32", quotient, kind)
 
 
 def power(lanes: Lanes, dtype: str, a: str, b: str) -> str:

@@ -1,8 +1,8 @@
 """Reduction of large doubles by pi/2, after Payne and Hanek: x * 2/pi with only those digits of 2/pi that matter.
 
 x = M 2^e with M a whole number of 53 bits.  The first e - 2 binary digits of 2/pi contribute multiples of 4 to
-x * 2/pi and are skipped; the 192 digits after them give the quadrant and at least 137 bits of the fraction, and no double
-comes closer than 2^-62 to a multiple of pi/2.
+x * 2/pi and are skipped; the 192 digits after them give the quadrant and at least 137 bits of the fraction, and no
+double comes closer than 2^-62 to a multiple of pi/2.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from .real import Pair, Real
 # The binary digits of 2/pi after the point, 32 at a time.
 DIGITS = (
     2734261102, 1313084713, 4230436817, 4113882560, 3680671129, 1011060801, 4266746795, 3736847713, 3072618042,
-    1112396512, 105459434, 164729372, 4263373596, 2972297022, 3900847605, 784024708, 3919343654, 3026157121, 965858873,
-    2203269620, 2625920907, 3187222587, 536385535, 3724908559, 4012839307, 1510632735, 1832287951, 667617719, 1330003814,
-    2657085997, 1965537991, 3957715323, 1023883767, 2320667370, 1811636145, 529358088, 1443049542, 4235946923, 4040145952,
-    2599695901)
+    1112396512, 105459434, 164729372, 4263373596, 2972297022, 3900847605, 784024708, 3919343654, 3026157121,
+    965858873, 2203269620, 2625920907, 3187222587, 536385535, 3724908559, 4012839307, 1510632735, 1832287951,
+    667617719, 1330003814, 2657085997, 1965537991, 3957715323, 1023883767, 2320667370, 1811636145, 529358088,
+    1443049542, 4235946923, 4040145952, 2599695901,
+)
 WORDS = 6  # of 32 bits in the window
 LOW_WORD = 0xFFFFFFFF
 HALF_PI = (1.5707963267948966, 6.123233995736766e-17)
@@ -42,7 +43,7 @@ def _window(m: Real, skipped: str) -> list[str]:
     first = m.bit_select(m.bit_compare("ugt", first, len(DIGITS) + 4 - WORDS - 1), 0, first)  # infinity and NaN
     shift = m.bit("and", place, 31)
     words = [_gather(m, m.bit("add", first, k)) for k in range(WORDS + 1)]
-    joined = (m.bit("or", m.bit("shl", a, 32), b) for a, b in zip(words, words[1:]))
+    joined = (m.bit("or", m.bit("shl", a, 32), b) for a, b in zip(words[:-1], words[1:], strict=True))
     return [m.bit("lshr", m.bit("shl", both, shift), 32) for both in joined]
 
 

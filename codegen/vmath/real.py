@@ -180,7 +180,7 @@ class Real:
         level, power = [self.real(c) for c in coefficients], x
         while len(level) > 1:
             odd = level[-1:] if len(level) % 2 else []
-            level = [self.fma(high, power, low) for low, high in zip(level[::2], level[1::2])] + odd
+            level = [self.fma(high, power, low) for low, high in zip(level[::2], level[1::2], strict=False)] + odd
             if len(level) > 1:
                 power = self.mul(power, power)
         return level[0]

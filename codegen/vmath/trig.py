@@ -168,7 +168,7 @@ def _arc(m: Real, x: str) -> tuple[str, Pair, str]:
 
 def acos(m: Real, x: str) -> str:
     """pi/2 - asin(x) near 0, 2 asin(s) near 1, pi - 2 asin(s) near -1."""
-    near, root, tail = _arc(m, x)
+    _, root, tail = _arc(m, x)
     high, low = QUARTER_PI[m.bits == 64]
     small = m.compare("ole", m.abs(x), 0.5)
     negative = m.compare("olt", x, 0.0)

@@ -158,7 +158,7 @@ def power(a: Operand, b: Operand) -> Node:
     if exponent is not None and exponent < 0 and not is_float(base.dtype) and not (
             isinstance(exponent, float) or is_float(dtype_name(getattr(b, "dtype", "int64")))):
         raise refusal("power", f"an integer to the power {exponent} is not an integer; use a float", (base,))
-    if type(b) in (int, float) and b == 2 and (is_float(base.dtype) or is_integer(base.dtype) and type(b) is int):
+    if type(b) in (int, float) and b == 2 and (is_float(base.dtype) or (is_integer(base.dtype) and type(b) is int)):
         return build.elementwise("mul", base, base)
     return build.elementwise("pow", a, b)
 

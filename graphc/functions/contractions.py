@@ -75,9 +75,9 @@ def einsum(subscripts: str, *operands: Operand) -> Node:
         raise refusal("einsum", f"{subscripts!r} has {len(terms)} terms for {len(nodes)} operands", nodes)
     groups = [expanded(subscripts, term, n, nodes) for term, n in zip(terms, nodes)]
     named = [label for group in groups for label in group if isinstance(label, str)]
-    dots = sorted({label for group in groups for label in group if not isinstance(label, str)})
+    dots: list[Label] = [*sorted({label for group in groups for label in group if isinstance(label, int)})]
     if not arrow:
-        out = [*dots, *sorted(label for label in set(named) if named.count(label) == 1)]
+        out: list[Label] = [*dots, *sorted(label for label in set(named) if named.count(label) == 1)]
     else:
         out = output_labels(subscripts, right, dots, set(named), nodes)
     nodes, groups = broadcast_dots(nodes, groups, dots)
@@ -91,12 +91,13 @@ def expanded(subscripts: str, term: str, x: Node, nodes: Sequence[Node]) -> list
     if not all(letter.isalpha() and letter.isascii() for letter in letters):
         raise refusal("einsum", f"{subscripts!r}: labels are letters, got {term!r}", nodes)
     free = x.ndim - len(letters)
-    if free < 0 or free and not dots:
+    if free < 0 or (free and not dots):
         raise refusal("einsum", f"{subscripts!r}: {term!r} has {len(letters)} labels for {x.type}", nodes)
     return [*head, *range(-free, 0), *tail]
 
 
-def output_labels(subscripts: str, right: str, dots: list[Label], named: set[str], nodes: Sequence[Node]) -> list[Label]:
+def output_labels(subscripts: str, right: str, dots: list[Label], named: set[str], nodes: Sequence[Node]
+                  ) -> list[Label]:
     head, ellipsis, tail = right.partition("...")
     letters = head + tail
     if len(set(letters)) != len(letters) or not set(letters) <= named:

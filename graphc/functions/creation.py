@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import itertools
 import operator
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +13,7 @@ from ..ir.build import Operand
 from ..ir.dims import Dim
 from ..ir.errors import DTypeError
 from ..ir.node import Node, constant, default_graph, make
-from ..ir.types import Shape, as_dtype, dtype_name, is_float, is_integer
+from ..ir.types import Shape, as_dtype, is_integer
 from .operands import ShapeLike, as_node, axis_of, dtype_of, refusal, shape_of
 
 
@@ -60,15 +59,15 @@ def variable(initial: Any, name: str | None = None, dtype: Any = None) -> Node:
         raise refusal("variable", "the initial value is an array or an initialiser, got a node", (initial,), DTypeError)
     full_name = graph.unique_name(name, "variable")
     if callable(initial) and isinstance(initial, Initialiser):
-        kind, shape, value = dtype_of("variable", dtype or initial.dtype), shape_of("variable", initial.shape), initial
+        kind, shape = dtype_of("variable", dtype or initial.dtype), shape_of("variable", initial.shape)
+        graph.initial[full_name] = initial
     else:
         array = np.asarray(initial)
         kind, shape = dtype_of("variable", array.dtype if dtype is None else dtype), array.shape
-        value = as_dtype(array, kind).copy()
-        value.flags.writeable = False
+        graph.initial[full_name] = as_dtype(array, kind).copy()
+        graph.initial[full_name].flags.writeable = False
     node = make("variable", graph=graph, name=full_name, dtype=kind, shape=shape)
     graph.variables[full_name] = node
-    graph.initial[full_name] = value
     return node
 
 
@@ -146,11 +145,11 @@ def arange(start: int | float | Dim | str, stop: int | float | Dim | str | None 
     int64[n]
     """
     low, high = (0, start) if stop is None else (start, stop)
-    bounds = [Dim.symbol(b) if isinstance(b, str) else b for b in (low, high)]
+    bounds: list[Any] = [Dim.symbol(b) if isinstance(b, str) else b for b in (low, high)]
     if not any(isinstance(b, Dim) for b in bounds):
-        values = np.arange(*bounds, step)
+        values = np.arange(bounds[0], bounds[1], step)
         return constant(values, values.dtype if dtype is None else dtype)
-    if any(isinstance(b, float) for b in (*bounds, step)) or step == 0:
+    if not isinstance(step, int) or step == 0 or any(isinstance(b, float) for b in bounds):
         raise refusal("arange", f"with a symbolic size start, stop and step are integers, got {low}, {high}, {step}")
     kind = "int64" if dtype is None else dtype_of("arange", dtype)
     a, b = bounds
@@ -187,7 +186,8 @@ def row_and_column(shape: Shape, k: int) -> tuple[Node, Node]:
     """Row index + k, and column index, of the last two axes."""
     rank = len(shape)
     row = build.elementwise("add", iota("int64", (shape[-2],), 0), k) if k else iota("int64", (shape[-2],), 0)
-    return (build.broadcast(row, shape, (rank - 2,)), build.broadcast(iota("int64", (shape[-1],), 0), shape, (rank - 1,)))
+    column = iota("int64", (shape[-1],), 0)
+    return build.broadcast(row, shape, (rank - 2,)), build.broadcast(column, shape, (rank - 1,))
 
 
 def tril(x: Operand, k: int = 0) -> Node:

@@ -44,8 +44,8 @@ def normal(x: Node, entry: Any) -> list[Any]:
     if entry is None or entry is Ellipsis or isinstance(entry, (slice, Dim)):
         return [entry]
     if isinstance(entry, Node) and entry.dtype == "bool":
-        raise Unsupported(f"getitem: the mask {entry!r} selects a number of elements that is not known before run time; "
-                          f"use gc.where, or a sum weighted by the mask\n  at {user_line()}")
+        raise Unsupported(f"getitem: the mask {entry!r} selects a number of elements that is not known before run "
+                          f"time; use gc.where, or a sum weighted by the mask\n  at {user_line()}")
     if isinstance(entry, Node):
         return [entry]
     if not isinstance(entry, (list, tuple, np.ndarray, bool, np.bool_)):
@@ -75,7 +75,10 @@ def with_ellipsis(x: Node, entries: list[Any]) -> list[Any]:
 def basic(x: Node, entries: Sequence[Any]) -> tuple[Node, list[Any]]:
     """Slices and integers applied, None inserted; and what is left per axis of the result: None, or an index node."""
     starts: list[Size] = []
-    steps, sizes, shape, pending = [], [], [], []
+    steps: list[int] = []
+    sizes: list[Size] = []
+    shape: list[Size] = []
+    pending: list[Any] = []
     axis = 0
     for entry in entries:
         if entry is None:
@@ -91,7 +94,7 @@ def basic(x: Node, entries: Sequence[Any]) -> tuple[Node, list[Any]]:
         if not isinstance(entry, (int, Dim)):
             shape.append(count)
             pending.append(entry if isinstance(entry, Node) else None)
-    return build.reshape(build.slice_(x, starts, steps, sizes), shape), pending
+    return build.reshape(build.slice_(x, tuple(starts), steps, tuple(sizes)), tuple(shape)), pending
 
 
 def ranged(x: Node, axis: int, entry: Any, size: Size) -> tuple[Size, int, Size]:
@@ -101,7 +104,8 @@ def ranged(x: Node, axis: int, entry: Any, size: Size) -> tuple[Size, int, Size]
     if isinstance(entry, Node):
         return 0, 1, size
     place = from_end(entry, size)
-    if isinstance(place, int) and place < 0 or isinstance(size - place, int) and size - place <= 0:
+    left = size - place
+    if (isinstance(place, int) and place < 0) or (isinstance(left, int) and left <= 0):
         raise refusal("getitem", f"index {entry} is out of range for axis {axis} of {x.type}", (x,))
     return place, 1, 1
 
@@ -115,19 +119,19 @@ def slice_range(x: Node, axis: int, entry: slice, size: Size) -> tuple[Size, int
     step = 1 if entry.step is None else operator.index(entry.step)
     if step == 0:
         raise refusal("getitem", f"a slice of axis {axis} of {x.type} has step 0", (x,))
-    ends = [bound if bound is None or isinstance(bound, Dim) else operator.index(bound)
+    ends: list[Any] = [bound if bound is None or isinstance(bound, Dim) else operator.index(bound)
             for bound in (entry.start, entry.stop)]
     if isinstance(size, int) and not any(isinstance(bound, Dim) for bound in ends):
-        low, high, _ = slice(*ends, step).indices(size)
+        low, high, _ = slice(ends[0], ends[1], step).indices(size)
         count = max(0, -((low - high) // step) if step > 0 else -((high - low) // -step))
         return (low if count else 0), step, count
     first, last = (0, size) if step > 0 else (size - 1, -1)
-    low = first if ends[0] is None else from_end(ends[0], size)
-    high = last if ends[1] is None else from_end(ends[1], size)
-    span = high - low if step > 0 else low - high
+    start: Size = first if ends[0] is None else from_end(ends[0], size)
+    stop: Size = last if ends[1] is None else from_end(ends[1], size)
+    span = stop - start if step > 0 else start - stop
     if sign(span) == -1:  # empty whatever the sizes are
         return 0, step, 0
-    return low, step, ceildiv(span, abs(step))
+    return start, step, ceildiv(span, abs(step))
 
 
 # -- run-time indices --

@@ -187,7 +187,9 @@ def where(condition: Operand, a: Operand, b: Operand) -> Node:
 
 def class_of_float(name: str, x: Operand, of_integers: bool) -> Node:
     node = as_node(x)
-    return build.elementwise(name, node) if is_float(node.dtype) else build.full(of_integers, "bool", node.shape, node.graph)
+    if is_float(node.dtype):
+        return build.elementwise(name, node)
+    return build.full(of_integers, "bool", node.shape, node.graph)
 
 
 def isnan(x: Operand) -> Node:

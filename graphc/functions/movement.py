@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ..ir import build
 from ..ir.build import Operand
 from ..ir.dims import Dim, floordiv, product
@@ -167,12 +169,13 @@ def split(x: Operand, sections: int | Sequence[int | Dim], axis: int = 0) -> lis
     if not isinstance(sections, int):
         stops = [stop + size if isinstance(stop, int) and stop < 0 else stop for stop in sections]
         return [part(node, k, a, b) for a, b in zip([0, *stops], [*stops, size])]
-    if sections <= 0 or isinstance(size, int) and size % sections:
+    if sections <= 0 or (isinstance(size, int) and size % sections):
         raise refusal("split", f"axis {k} of {node.type} does not split into {sections} equal parts; give the "
                       "indices where parts end instead", (node,))
     step = floordiv(size, sections)
     whole = reshape(node, (*node.shape[:k], sections, step, *node.shape[k + 1:]))  # asks for divisibility
-    return [build.reshape(part(whole, k, i, i + 1), (*node.shape[:k], step, *node.shape[k + 1:])) for i in range(sections)]
+    shape = (*node.shape[:k], step, *node.shape[k + 1:])
+    return [build.reshape(part(whole, k, i, i + 1), shape) for i in range(sections)]
 
 
 def part(x: Node, axis: int, start: int | Dim, stop: int | Dim) -> Node:
@@ -225,7 +228,7 @@ def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
         if not isinstance(size, int) or len(repeats) != size:
             raise refusal("repeat", f"{len(repeats)} repeats for axis {k} of {node.type}", (node,))
         rows = [i for i, count in enumerate(repeats) for _ in range(count)]
-        return build.take(node, as_nodes((node, build.np.asarray(rows, "int64")))[1], k)
+        return build.take(node, as_nodes((node, np.asarray(rows, "int64")))[1], k)
     shape = (*node.shape[:k + 1], repeats, *node.shape[k + 1:])
     wide = build.broadcast(node, shape, tuple(a if a <= k else a + 1 for a in range(node.ndim)))
     return build.reshape(wide, (*node.shape[:k], node.shape[k] * repeats, *node.shape[k + 1:]))
@@ -241,7 +244,7 @@ def roll(x: Operand, shift: int | Sequence[int], axis: Axis = None) -> Node:
     if axis is None:
         return build.reshape(roll(ravel(node), shift, 0), node.shape)
     axes = axes_of("roll", axis, node.ndim, (node,))
-    shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    shifts: Sequence[int] = (shift,) * len(axes) if isinstance(shift, int) else shift
     for k, amount in zip(axes, shifts, strict=True):
         size = node.shape[k]
         if isinstance(size, int):
@@ -306,7 +309,8 @@ def mirrored(x: Node, axis: int, before: int, after: int, skip: int) -> list[Nod
     size = x.shape[axis]
     longest = size - skip
     if isinstance(longest, int) and max(before, after) > longest:
-        raise refusal("pad", f"mode mirrors at most {longest} of axis {axis} of {x.type}, asked for {max(before, after)}", (x,))
+        raise refusal("pad", f"mode mirrors at most {longest} of axis {axis} of {x.type}, asked for "
+                      f"{max(before, after)}", (x,))
     return [flip(part(x, axis, skip, skip + before), axis), x, flip(part(x, axis, longest - after, longest), axis)]
 
 

@@ -324,7 +324,7 @@ def round(x: Operand, decimals: int = 0) -> Node:
     float64[2]
     """
     node = as_node(x)
-    if decimals == 0 or not is_float(node.dtype) and decimals > 0:
+    if decimals == 0 or (not is_float(node.dtype) and decimals > 0):
         return rounded("round", node)
     if not is_float(node.dtype):
         raise refusal("round", f"integers are rounded to decimals >= 0, got decimals={decimals}", (node,))

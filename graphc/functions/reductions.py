@@ -13,7 +13,7 @@ from ..ir import build
 from ..ir.build import Operand
 from ..ir.dims import Dim, product
 from ..ir.errors import DTypeError
-from ..ir.node import Node
+from ..ir.node import Node, make
 from ..ir.types import is_float
 from .movement import expand_dims, reshape
 from .operands import Axis, as_node, axes_of, axis_of, dtype_of, refusal
@@ -79,7 +79,8 @@ def mean(x: Operand, axis: Axis = None, dtype: Any = None, keepdims: bool = Fals
     node = as_node(x)
     target = dtype_of("mean", dtype) if dtype is not None else node.dtype if is_float(node.dtype) else "float64"
     axes = axes_of("mean", axis, node.ndim, (node,))
-    inner = "float32" if target in ("float16", "bfloat16") else target  # a sum of float16 overflows where its mean does not
+    # A sum of float16 overflows where its mean does not.
+    inner = "float32" if target in ("float16", "bfloat16") else target
     total = reduced("sum", build.cast(node, inner), axes, keepdims=keepdims)
     return build.cast(build.elementwise("div", total, size_as(count(node, axes), inner, node.graph)), target)
 
@@ -145,10 +146,10 @@ def argmin(x: Operand, axis: int | None = None, keepdims: bool = False) -> Node:
 def indexed(name: str, x: Operand, axis: int | None, keepdims: bool) -> Node:
     node = as_node(x)
     if axis is None:
-        found = build.make(name, (build.reshape(node, (node.size,)),), axis=0)
+        found = make(name, (build.reshape(node, (node.size,)),), axis=0)
         return reshape(found, (1,) * node.ndim) if keepdims else found
     k = axis_of(name, axis, node.ndim, (node,))
-    found = build.make(name, (node,), axis=k)
+    found = make(name, (node,), axis=k)
     return expand_dims(found, k) if keepdims else found
 
 

@@ -1,4 +1,4 @@
-"""Builder functions: nodes in canonical form.  Everything that builds nodes calls these, and `make` only where there is none.
+"""Builder functions: nodes in canonical form.  What builds nodes calls these, and `make` only where there is none.
 
     elementwise   weak Python scalars, NumPy 2 promotion, casts, broadcasting.  Where all operands are broadcasts over a
                   strict subset of the axes, the op is done on what they broadcast and its result is broadcast: a row
@@ -32,7 +32,7 @@ def refusal(name: str, message: str, operands: Sequence[Any] = (), kind: type[Gr
 
 # -- constants --
 @lru_cache(4096)
-def scalar_bits(value: Any, kind: type, negative: bool, dtype: str) -> Bits:
+def scalar_bits(value: Any, kind: str, negative: bool, dtype: str) -> Bits:
     """The interned bits of one number; `kind` and `negative` tell 1 from 1.0 and True, and 0.0 from -0.0."""
     return Bits(as_dtype(value, dtype), dtype)
 
@@ -44,7 +44,7 @@ def scalar(value: Any, dtype: str, graph: Any = None) -> Node:
         if not limits.min <= value <= limits.max:
             raise OverflowError(f"{value} does not fit {dtype}, which holds {limits.min} to {limits.max}")
     negative = value == 0 and str(value).startswith("-")
-    return make("constant", graph=graph, value=scalar_bits(value, type(value), negative, dtype))
+    return make("constant", graph=graph, value=scalar_bits(value, type(value).__name__, negative, dtype))
 
 
 def full(value: Any, dtype: str, shape: Shape, graph: Any = None) -> Node:
@@ -193,8 +193,8 @@ def broadcast_shapes(name: str, nodes: Sequence[Node]) -> Shape:
                 size = shape[k]
             elif known_equal(size, shape[k]) is False:
                 listed = " and ".join(str(n.type) for n in nodes)
-                raise refusal(name, f"shapes {listed} do not broadcast: {size} against {shape[k]} at axis {axis - rank}; "
-                              "sizes must be equal or 1 (gc.reshape or gc.expand_dims can line axes up)", nodes)
+                raise refusal(name, f"shapes {listed} do not broadcast: {size} against {shape[k]} at axis "
+                              f"{axis - rank}; sizes must be equal or 1 (gc.expand_dims can line axes up)", nodes)
             elif isinstance(shape[k], int):
                 size = shape[k]
         result.append(size)
@@ -224,7 +224,7 @@ def broadcast(x: Node, shape: Shape, axes: Sequence[int]) -> Node:
     if x.op.name == "broadcast":
         axes = tuple(axes[k] for k in x.attrs["axes"])
         x = x.operands[0]
-    if x.op.name != "constant" and all(k in axes or isinstance(n, int) and n == 1 for k, n in enumerate(shape)):
+    if x.op.name != "constant" and all(k in axes or (isinstance(n, int) and n == 1) for k, n in enumerate(shape)):
         return reshape(x, shape)  # nothing is repeated
     return make("broadcast", (x,), shape=shape, axes=axes)
 
@@ -311,7 +311,8 @@ def einsum(labels: Sequence[Sequence[Any]], out: Sequence[Any], *operands: Node)
         number.setdefault(label, len(number))
     ins = tuple(tuple(number[label] for label in group) for group in labels)
     outs = tuple(number[label] for label in out)
-    if len(operands) == 1 and len(set(ins[0])) == len(ins[0]) and len(set(outs)) == len(outs) and set(outs) <= set(ins[0]):
+    distinct = len(set(outs)) == len(outs)
+    if len(operands) == 1 and len(set(ins[0])) == len(ins[0]) and distinct and set(outs) <= set(ins[0]):
         kept = [label for label in ins[0] if label in outs]
         small = reduce_sum(operands[0], tuple(k for k, label in enumerate(ins[0]) if label not in outs))
         return transpose(small, tuple(kept.index(label) for label in outs))

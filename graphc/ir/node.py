@@ -83,13 +83,13 @@ class Op:
     maps: Callable[[Node], Sequence[Any]] | None = None
     commutative: bool = False
     sympy: Callable[..., Any] | None = None  # elementwise: the same function of sympy expressions
-    # elementwise: operand dtypes and result dtype by NumPy's promotion; an operand is a dtype name, or int or float if weak
+    # elementwise: operand and result dtypes by NumPy's promotion; an operand is a dtype name, or int, float if weak
     rule: Callable[[tuple[Any, ...]], tuple[tuple[str, ...], str]] | None = None
     doc: str = ""
 
 
 OPS: dict[str, Op] = {}  # the op table; filled by the modules of graphc.ir.ops
-METHODS: dict[str, Callable[..., Any]] = {}  # what the methods and operators of Node call; filled by graphc.functions
+METHODS: dict[str, Callable[..., Node]] = {}  # what the methods and operators of Node call; filled by graphc.functions
 
 
 class Bits:
@@ -177,8 +177,8 @@ class Node:
     def __float__(self) -> float:
         raise GraphError(f"{self!r} has no value before run time; fetch it with Session.run")
 
-    __int__ = __float__  # type: ignore[assignment]
-    __index__ = __float__  # type: ignore[assignment]
+    __int__ = __float__
+    __index__ = __float__
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise GraphError(f"{self!r} has no value before run time: use graphc's functions (gc.exp, gc.sum, ..) on it, "
@@ -188,7 +188,7 @@ class Node:
         return METHODS["getitem"](self, index)
 
     @property
-    def T(self) -> Node:  # noqa: N802 (NumPy's name)
+    def T(self) -> Node:
         return METHODS["transpose"](self)
 
     def transpose(self, *axes: Any) -> Node:
@@ -222,7 +222,8 @@ def _method(name: str) -> Callable[..., Node]:
 BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
           "mod": "mod", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
           "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift"}
-COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
+COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
+               "ne": "not_equal"}
 UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
 PLAIN = ("sum", "mean", "max", "min", "prod", "var", "std", "argmax", "argmin", "any", "all", "ravel", "squeeze", "dot",
          "cumsum", "cumprod", "clip", "round", "take", "repeat")
@@ -276,7 +277,7 @@ class Graph:
             return next(n for i in itertools.count() if (n := f"{self.scope}{kind}{f'_{i}' if i else ''}") not in taken)
         full = self.scope + given
         if full in taken:
-            old = self.placeholders.get(full) or self.variables[full]
+            old = self.placeholders[full] if full in self.placeholders else self.variables[full]
             raise GraphError(f"{kind}: the name {full!r} is taken by {old!r}; choose another, or use gc.name_scope")
         return full
 

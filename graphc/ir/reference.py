@@ -25,8 +25,8 @@ def evaluate(fetches: Sequence[Node], feeds: Mapping[Node, Any], variables: Mapp
     """The values of the fetches.  Any node may be fed; a node that is fed is not computed."""
     given = {**variables, **feeds}
     order = needed(fetches, given)
-    values = {node: settled(node, given[node]) for node in order if node in given}
-    symbols = bind_sizes({node: values[node] for node in values})
+    values = {node: settled(node, value) for node, value in given.items()}
+    symbols = bind_sizes(values)
     uses = count_uses(order, fetches, given)
     for node in order:
         check_sizes(node, symbols)
@@ -83,7 +83,8 @@ def settled(node: Node, value: Any) -> Array:
     """What was fed or stored, as an array of the node's dtype and rank."""
     array = as_dtype(value, node.dtype)
     if array.ndim != node.ndim:
-        raise ShapeError(f"{node.name}: expected {node.type}, got an array of shape {shape_text(array.shape)}\n  at {node.loc}")
+        raise ShapeError(f"{node.name}: expected {node.type}, got an array of shape {shape_text(array.shape)}\n"
+                         f"  at {node.loc}")
     return array
 
 
@@ -96,7 +97,7 @@ def bound(value: Any, symbols: Mapping[str, int]) -> Any:
 
 
 def has_symbols(value: Any) -> bool:
-    return isinstance(value, Dim) or isinstance(value, tuple) and any(has_symbols(item) for item in value)
+    return isinstance(value, Dim) or (isinstance(value, tuple) and any(map(has_symbols, value)))
 
 
 def bind_sizes(values: Mapping[Node, Array]) -> dict[str, int]:

@@ -100,13 +100,17 @@ def operand_text(user: Node, operand: Node, name: str) -> str:
     return f"{name}[{', '.join(map(str, operand.shape))}]"
 
 
+def line_comment(node: Node) -> str:
+    return f"# {os.path.basename(node.loc.file)}:{node.loc.line}"
+
+
 def text(fetches: Sequence[Node], notes: Mapping[Node, Sequence[str]] | None = None) -> str:
     """The graph of the fetches as text; `notes` are written under the lines of their nodes."""
     notes = notes or {}
     order = postorder(fetches)
     names = names_of(order, fetches)
     shown = [node for node in order if names[node].startswith("%") or is_leaf(node) or node in notes]
-    rows = [(line_of(node, names), str(node.type), f"# {os.path.basename(node.loc.file)}:{node.loc.line}") for node in shown]
+    rows = [(line_of(node, names), str(node.type), line_comment(node)) for node in shown]
     left, middle = (min(max((len(row[k]) for row in rows), default=0), limit) for k, limit in ((0, 72), (1, 32)))
     lines = []
     for node, (first, second, third) in zip(shown, rows):
@@ -126,7 +130,8 @@ def canonical_key(fetches: Sequence[Node], *, named: bool = True) -> str:
     for node in postorder(fetches):
         number[node] = len(number)
         attrs = {k: encoded(v) for k, v in node.attrs.items() if named or k != "name" or not is_leaf(node)}
-        digest.update(repr((node.op.name, [number[o] for o in node.operands], attrs, node.dtype, str(node.shape))).encode())
+        operands = [number[o] for o in node.operands]
+        digest.update(repr((node.op.name, operands, attrs, node.dtype, str(node.shape))).encode())
     digest.update(repr([number[f] for f in fetches]).encode())
     return digest.hexdigest()
 

@@ -79,7 +79,7 @@ def dtype_name(dtype: Any) -> str:
         return dtype
     if getattr(dtype, "name", None) == "bfloat16" or getattr(dtype, "__name__", None) == "bfloat16":
         return "bfloat16"
-    name = np.dtype(dtype).name
+    name: str = np.dtype(dtype).name
     if name not in DTYPES:
         raise TypeError(f"no dtype {name}; there are {', '.join(DTYPES)}")
     return name
@@ -118,10 +118,10 @@ def as_dtype(array: Any, dtype: str) -> np.ndarray[Any, Any]:
 def promote(*dtypes: str) -> str:
     """NumPy's result type of array operands."""
     if "bfloat16" not in dtypes:
-        return np.result_type(*map(np.dtype, dtypes)).name
+        return str(np.result_type(*map(np.dtype, dtypes)).name)
     if "float16" in dtypes:
         return promote("float32", *(d for d in dtypes if d not in ("float16", "bfloat16")))
-    name = np.result_type(*(np.dtype("float16" if d == "bfloat16" else d) for d in dtypes)).name
+    name = str(np.result_type(*(np.dtype("float16" if d == "bfloat16" else d) for d in dtypes)).name)
     return "bfloat16" if name == "float16" else name
 
 

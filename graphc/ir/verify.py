@@ -30,7 +30,8 @@ from .text import postorder, text
 from .types import itemsize
 
 SAMPLES = (1, 2, 7, 64)  # values of symbols at which sizes are compared
-PLAIN_KINDS = {"load", "store", "keep", "const", "iota", "reduce", "second", "scan", "accumulate", "accumulator", "cast"}
+PLAIN_KINDS = {"load", "store", "keep", "const", "iota", "reduce", "second", "scan", "accumulate", "accumulator",
+               "cast"}
 MONOIDS = {"add", "mul", "max", "min", "fastmax", "argmax", "argmin", "any", "all"}
 MAPPED = {"load", "store", "keep", "accumulate"}
 
@@ -132,13 +133,14 @@ def op_faults(kernel: Kernel | Contraction, place: int, op: KernelOp) -> Iterato
     yield from value_faults(kernel, op, rank)
 
 
-ARITY = {"load": 0, "const": 0, "iota": 0, "accumulator": 0, "store": 1, "keep": 1, "reduce": 1, "second": 1, "accumulate": 1,
-         "cast": 1, "scan": 2}
+ARITY = {"load": 0, "const": 0, "iota": 0, "accumulator": 0, "store": 1, "keep": 1, "reduce": 1, "second": 1,
+         "accumulate": 1, "cast": 1, "scan": 2}
 
 
 def arity_faults(op: KernelOp) -> Iterator[str]:
     row = OPS.get(op.kind)
-    expected = ARITY.get(op.kind, len(row.partials) if row is not None and row.partials and op.kind != "user" else None)
+    own = len(row.partials) if row is not None and row.partials and op.kind != "user" else None
+    expected = ARITY.get(op.kind, own)
     if expected is not None and len(op.operands) != expected:
         yield f"has {len(op.operands)} operands, needs {expected}"
 
@@ -217,7 +219,8 @@ def step_faults(program: Program, number: int, step: KernelStep | RangeStep | Co
 
 
 def written_arguments(kernel: Kernel | Contraction) -> list[int]:
-    return sorted({op.map.argument for op in kernel.ops if op.kind in ("store", "keep", "accumulate") and op.map is not None})
+    writing = [op.map for op in kernel.ops if op.kind in ("store", "keep", "accumulate")]
+    return sorted({map.argument for map in writing if map is not None})
 
 
 def buffers_of(step: KernelStep | RangeStep | CopyStep) -> tuple[int, ...]:
@@ -277,5 +280,6 @@ def assert_valid_program(program: Program, after: str, show: Callable[[Program],
     found = program_faults(program)
     if found:
         listed = "\n".join(f"    ^ {message}" for message in found)
-        raise VerifyError(f"after {after}: {len(found)} faults in the plan; please report this\n{listed}\n{show(program)}")
+        raise VerifyError(f"after {after}: {len(found)} faults in the plan; please report this\n{listed}\n"
+                          f"{show(program)}")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import os
-import secrets
 
+from graphc.io import atomic
 from graphc.ir.errors import GraphError
 
 from .diagram import Diagram
@@ -32,29 +32,5 @@ def dump(diagram: Diagram, path: str | os.PathLike[str], *, text: str | None = N
 
 
 def write_whole(path: str, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old one or the new one."""
-    place = os.path.realpath(path)  # a link keeps pointing to the file
-    folder, name = os.path.split(place)
-    partial = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(6)}.tmp")
-    # Not the tempfile module: its files are readable by their owner alone, and so the picture would be.
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", errors="backslashreplace"))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, place)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the new name last too, where folders can be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Write a text so that a reader, or a crash, sees the old file or the new one."""
+    atomic.write_whole(path, [text.encode("utf-8", errors="backslashreplace")])

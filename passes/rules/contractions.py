@@ -41,7 +41,8 @@ def broadcast_operand(x: Node, labels: Labels, elsewhere: set[int]) -> Absorbed 
     if not dropped:
         return None
     rest = [k for k in range(x.ndim) if k not in dropped]
-    small = build.broadcast(x.operands[0], tuple(x.shape[k] for k in rest), tuple(rest.index(k) for k in x.attrs["axes"]))
+    axes = tuple(rest.index(k) for k in x.attrs["axes"])
+    small = build.broadcast(x.operands[0], tuple(x.shape[k] for k in rest), axes)
     return small, tuple(labels[k] for k in rest)
 
 
@@ -86,18 +87,18 @@ def diagonal_of_diagonal(node: Node) -> Node | None:
 
 
 def product(a: Node, b: Node, labels: Sequence[Labels] = ((0, 1), (1, 2)), out: Labels = (0, 2)) -> Node:
+    """A contraction of two operands, as the examples use it."""
     return make("einsum", (a, b), labels=tuple(labels), out=out)
+
+
+def squares(dtype: str) -> Node:
+    a, b = leaves(dtype, 2, (4, 4))
+    return product(a, b)
 
 
 def transposed_example(dtype: str) -> Node:
     a, b = leaves(dtype, 2, (4, 4))
     return product(make("transpose", (a,), axes=(1, 0)), b)
-
-
-def broadcast_example(dtype: str) -> Node:
-    a, = leaves(dtype, 1)
-    b, = (make("placeholder", (), name="row", dtype=dtype, shape=(4,)),)
-    return product(a, make("broadcast", (b,), shape=(4, 5), axes=(0,)))
 
 
 def broadcast_in_both(dtype: str) -> Node:
@@ -122,10 +123,11 @@ RULES: list[Rule] = [
          example=transposed_example),
     step("einsum_of_broadcast", ("einsum",), absorbing("broadcast", broadcast_operand), reorders=True,
          example=broadcast_in_both),
-    step("einsum_of_single", ("einsum",), absorbing("reshape", single_axis_operand), reorders=True, example=single_example),
+    step("einsum_of_single", ("einsum",), absorbing("reshape", single_axis_operand), reorders=True,
+         example=single_example),
     step("transpose_of_einsum", ("transpose",), transposed_result, reorders=True, lonely=True,
-         example=lambda dtype: make("transpose", (product(*leaves(dtype, 2, (4, 4))),), axes=(1, 0))),
+         example=lambda dtype: make("transpose", (squares(dtype),), axes=(1, 0))),
     step("sum_of_einsum", ("sum",), summed_result, reorders=True, lonely=True, dtypes="float",
-         example=lambda dtype: make("sum", (product(*leaves(dtype, 2, (4, 4))),), axes=(1,))),
+         example=lambda dtype: make("sum", (squares(dtype),), axes=(1,))),
     step("diagonal_of_diagonal", ("einsum",), diagonal_of_diagonal, example=diagonal_example),
 ]

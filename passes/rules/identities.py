@@ -11,8 +11,8 @@ from graphc.ir import build
 from graphc.ir.node import Node, make, uniform_value
 from graphc.ir.types import numpy_dtype
 
-from ..pattern import (abs_, ceil, cos, cosh, erf, exp, floor, isfinite, isnan, maximum, minimum, relu, round_, sigmoid,
-                       sign, sin, sinh, softplus, stop_gradient, tan, tanh, trunc)
+from ..pattern import (abs_, ceil, cos, cosh, erf, exp, floor, isfinite, isnan, maximum, minimum, relu, round_, rsqrt,
+                       sigmoid, sign, sin, sinh, softplus, sqrt, stop_gradient, tan, tanh, trunc)
 from ..rewrite import Rule, rule, step
 
 COMMUTING = ("add", "mul", "eq", "ne", "bitwise_and", "bitwise_or", "bitwise_xor")  # NaN payloads apart
@@ -20,7 +20,12 @@ NEVER_MINUS_ZERO = frozenset({"exp", "exp2", "abs", "sigmoid", "softplus", "cosh
 
 
 def never_minus_zero(x: Node) -> bool:
-    return x.op.name in NEVER_MINUS_ZERO or (x.op.name == "mul" and x.operands[0] is x.operands[1])
+    return x.op.name in NEVER_MINUS_ZERO
+
+
+def is_native(x: Node) -> bool:
+    """A dtype in which NumPy's power takes the root and the reciprocal where one exponent serves all elements."""
+    return x.dtype in ("float32", "float64")
 
 
 def has_exact_reciprocal(c: Node) -> bool:
@@ -80,11 +85,15 @@ RULES: list[Rule] = [
     rule("pow_one", lambda x: x ** 1.0, lambda x: x),
     rule("pow_zero", lambda x: x ** 0.0, lambda x: 1.0),
     rule("square", lambda x: x ** 2.0, lambda x: x * x),
+    rule("pow_half", lambda x: x ** 0.5, lambda x: sqrt(x), when=lambda x: is_native(x)),
+    rule("pow_minus_one", lambda x: x ** -1.0, lambda x: 1.0 / x, when=lambda x: is_native(x)),
+    rule("inverse_sqrt", lambda x: 1.0 / sqrt(x), lambda x: rsqrt(x),
+         when=lambda x: x.dtype != "bfloat16"),  # whose root would be rounded before it is inverted
     step("by_reciprocal", ("div",), by_reciprocal, dtypes="float", example=quarter),
     # -- signs: fewer, or nearer to the result, where they meet others --
     rule("mul_minus_one", lambda x: x * -1, lambda x: -x, dtypes="any"),
     rule("minus_zero_sub", lambda x: -0.0 - x, lambda x: -x),
-    rule("neg_neg", lambda x: -(-x), lambda x: x, dtypes="any"),
+    rule("neg_neg", lambda x: -(-x), lambda x: x, dtypes="any"),  # noqa: B002
     rule("add_neg", lambda x, y: x + -y, lambda x, y: x - y, dtypes="any"),
     rule("sub_neg", lambda x, y: x - -y, lambda x, y: x + y, dtypes="any"),
     rule("neg_mul_neg", lambda x, y: (-x) * (-y), lambda x, y: x * y, dtypes="any"),

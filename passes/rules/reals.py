@@ -43,12 +43,9 @@ RULES: list[Rule] = [
     rule("real_factor", lambda x, y, z: x * y + x * z, lambda x, y, z: x * (y + z), exact=False),
     rule("real_factor_sub", lambda x, y, z: x * y - x * z, lambda x, y, z: x * (y - z), exact=False),
     # -- powers, roots, exponentials --
-    rule("real_pow_minus_one", lambda x: x ** -1.0, lambda x: 1.0 / x, exact=False),
     rule("real_pow_three", lambda x: x ** 3.0, lambda x: x * x * x, exact=False),
-    rule("real_pow_half", lambda x: x ** 0.5, lambda x: sqrt(x), exact=False),
     rule("real_pow_minus_half", lambda x: x ** -0.5, lambda x: rsqrt(x), exact=False),
     rule("real_pow_minus_two", lambda x: x ** -2.0, lambda x: 1.0 / (x * x), exact=False),
-    rule("real_inverse_sqrt", lambda x: 1.0 / sqrt(x), lambda x: rsqrt(x), exact=False),
     rule("real_div_sqrt", lambda x, y: x / sqrt(y), lambda x, y: x * rsqrt(y), exact=False),
     rule("real_sqrt_squared", lambda x: sqrt(x) * sqrt(x), lambda x: x, exact=False),
     rule("real_exp_log", lambda x: exp(log(x)), lambda x: x, exact=False),

@@ -81,17 +81,17 @@ def peak(x: Operand, axes: object) -> Apply:
 
 
 def shifted_softmax(x: Operand, axes: object) -> Apply:
-    e = exp(x - spread(peak(x, axes), axes, x))  # type: ignore[operator]
+    e = exp(x - spread(peak(x, axes), axes, x))
     return e / spread(sum_(e, axes), axes, x)
 
 
 def log_sum_exp(x: Operand, axes: object) -> Apply:
     top = peak(x, axes)
-    return top + log(sum_(exp(x - spread(top, axes, x)), axes))  # type: ignore[operator]
+    return top + log(sum_(exp(x - spread(top, axes, x)), axes))
 
 
 def log_one_minus_exp(x: Operand) -> Apply:
-    """log(1 - exp(x)) for x < 0: each form on the side where it is exact; the sides are split so that derivatives are."""
+    """log(1 - exp(x)) for x < 0: each form on its good side, and split so that no derivative sees the other side."""
     near = log(-expm1(maximum(x, LOG_HALF)))
     far = log1p(-exp(minimum(x, LOG_HALF)))
     return where(lt(LOG_HALF, x), near, far)
@@ -101,13 +101,13 @@ def scaled_unit(x: Operand, axes: object) -> Apply:
     """x over its Euclidean norm, divided by the greatest magnitude before anything is squared."""
     top = stop_gradient(max_(abs_(x), axes))
     size = where(gt(top, 0.0), where(isfinite(top), top, 1.0), 1.0)
-    y = x / spread(size, axes, x)  # type: ignore[operator]
+    y = x / spread(size, axes, x)
     return y / spread(sqrt(sum_(y * y, axes)), axes, x)
 
 
 def centred(x: Operand, c: Operand, axes: object) -> Apply:
     """The mean square of what differs from the mean."""
-    d = x - spread(sum_(x, axes) / c, axes, x)  # type: ignore[operator]
+    d = x - spread(sum_(x, axes) / c, axes, x)
     return sum_(d * d, axes) / c
 
 
@@ -116,7 +116,9 @@ def log_of_moved(node: Node) -> Node | None:
     """log of some elements of a softmax or a sigmoid: the logarithm is taken before they are picked."""
     inner = node.operands[0]
     within = log_of_probability(inner.operands[0]) if inner.op.name in MOVING else None
-    return make(inner.op.name, (within, *inner.operands[1:]), graph=node.graph, **inner.attrs) if within is not None else None
+    if within is None:
+        return None
+    return make(inner.op.name, (within, *inner.operands[1:]), graph=node.graph, **inner.attrs)
 
 
 def log_of_probability(x: Node) -> Node | None:
@@ -168,7 +170,8 @@ RULES: list[Rule] = [
     rule("cosh_half", lambda x: (exp(x) + exp(-x)) * 0.5, lambda x: cosh(x), stability={"x": (88.8, 89.3)}),
     rule("erfc", lambda x: 1.0 - erf(x), lambda x: erfc(x), stability={"x": (2.0, 5.0)}),
     rule("erf", lambda x: 1.0 - erfc(x), lambda x: erf(x), stability={"x": (-1e-3, 1e-3)}),
-    rule("versine", lambda x: 1.0 - cos(x), lambda x: sin(x * 0.5) * sin(x * 0.5) * 2.0, stability={"x": (-1e-2, 1e-2)}),
+    rule("versine", lambda x: 1.0 - cos(x), lambda x: sin(x * 0.5) * sin(x * 0.5) * 2.0,
+         stability={"x": (-1e-2, 1e-2)}),
     # -- roots of squares --
     rule("sqrt_square", lambda x: sqrt(x * x), lambda x: abs_(x), stability={"x": (1e30, 1e38)}),
     rule("unit_vector", lambda x, A: x / spread(sqrt(sum_(x * x, A)), A, x), lambda x, A: scaled_unit(x, A),
@@ -180,12 +183,13 @@ RULES: list[Rule] = [
          when=lambda x: not is_shifted(x), stability={"x": (700.0, 1000.0)}),
     rule("logsumexp", lambda x, A: log(sum_(exp(x), A)), lambda x, A: log_sum_exp(x, A),
          when=lambda x: not is_shifted(x), stability={"x": (700.0, 1000.0)}),
-    step("log_of_moved", ("log",), log_of_moved, example=picked_sigmoid, dtypes="float", stability={"x0": (-1000.0, -900.0)}),
+    step("log_of_moved", ("log",), log_of_moved, example=picked_sigmoid, dtypes="float",
+         stability={"x0": (-1000.0, -900.0)}),
     # -- variance as a difference of large numbers --
     rule("variance", lambda x, c, A: sum_(x * x, A) / c - (sum_(x, A) / c) * (sum_(x, A) / c),
          lambda x, c, A: centred(x, c, A), when=lambda x, c, A: counts(x, A, c), stability={"x": (1e4, 1.001e4)}),
     rule("variance_by_product", lambda x, c, A: sum_(x * x, A) * c - (sum_(x, A) * c) * (sum_(x, A) * c),
-         lambda x, c, A: centred(x, 1.0 / c, A), when=lambda x, c, A: inverts(x, A, c),  # type: ignore[operator]
+         lambda x, c, A: centred(x, 1.0 / c, A), when=lambda x, c, A: inverts(x, A, c),
          stability={"x0": (1e4, 1.001e4)}, example=quarters),
     # -- guards --
     rule("guard_mul", lambda p, x, y: where(p, x, 0.0) * y, lambda p, x, y: where(p, x * y, 0.0),

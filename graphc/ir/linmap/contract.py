@@ -13,7 +13,7 @@ from .. import build
 from ..dims import Dim, product as total, substitute, symbols_of
 from ..node import Node, default_graph
 from .network import Network
-from .tensors import contraction, elementwise_product, reduced, size_node
+from .tensors import condition_of, contraction, elementwise_product, reduced, size_node
 from .term import Factor, Size
 
 TYPICAL = 64  # stands for every symbolic size where orders are compared
@@ -126,10 +126,15 @@ def pair(f: Factor, g: Factor, needed: Collection[int], sizes: Mapping[int, Size
 
 
 def absorbed(factors: list[Factor], sizes: Mapping[int, Size]) -> list[Factor]:
-    """Multiplies every factor into one whose atoms contain its own; a number stays apart from tensors."""
+    """Multiplies every factor into one whose atoms contain its own.
+
+    A number stays apart from tensors, but not from a mask: what the mask drops may be infinite.
+    """
     done: list[Factor] = []
     for factor in sorted(factors, key=lambda f: len(f[1])):
-        inside = [k for k, (_, atoms) in enumerate(done) if (atoms or not factor[1]) and set(atoms) <= set(factor[1])]
+        takes_numbers = not factor[1] or condition_of(factor[0]) is not None
+        inside = [k for k, (_, atoms) in enumerate(done)
+                  if (atoms or takes_numbers) and set(atoms) <= set(factor[1])]
         for k in reversed(inside):
             factor = elementwise_product(done.pop(k), factor, factor[1], sizes)
         done.append(factor)

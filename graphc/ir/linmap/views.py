@@ -15,6 +15,7 @@ Rewrites, tried in this order until none fits; each removes a view, a factor's a
 from __future__ import annotations
 
 from collections import Counter
+import math
 
 from .. import build
 from ..dims import known_equal
@@ -40,9 +41,9 @@ def see_through(net: Network) -> None:
                 node, atoms = step
                 if node.op.name not in SEEN:
                     break
-            if node.op.name == "constant" and (value := single_value(node)) is not None:
-                net.coef *= value
-                continue
+        if node.type.rank == 0 and (value := known_value(node)) is not None:
+            net.coef *= value
+            continue
         factors.append((node, atoms))
     net.factors = factors
 
@@ -61,13 +62,18 @@ def see_neg(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor | None:
     return node.operands[0], atoms
 
 
-SEEN = {"broadcast": see_broadcast, "transpose": see_transpose, "neg": see_neg, "constant": lambda net, node, atoms: None}
+SEEN = {"broadcast": see_broadcast, "transpose": see_transpose, "neg": see_neg}
 
 
-def single_value(node: Node) -> float | None:
-    """The number in a constant of one element."""
-    array = node.attrs["value"].array
-    return float(array.flat[0]) if array.size == 1 else None
+def known_value(node: Node) -> float | None:
+    """The number that a scalar is, if it is finite: 0 times the others is a structural matter only beside finite ones."""
+    if node.op.name == "constant":
+        value = float(node.attrs["value"].array)
+    elif node.op.kind == "elementwise" and all(o.op.name == "constant" for o in node.operands):
+        value = float(node.op.reference(node.attrs, node.type, *(o.attrs["value"].array for o in node.operands)))
+    else:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def squeezed(node: Node, atoms: tuple[int, ...]) -> Factor:

@@ -1,10 +1,10 @@
 """Elementwise ops: one row per op.
 
-Columns: name; dtype rule (a NumPy ufunc, or a rule of its own); NumPy reference; partials, one per operand, as functions
-of (result, *operands), None where the op is constant in the operand; the same function of sympy expressions.
+Columns: name; dtype rule (a NumPy ufunc, or a rule of its own); NumPy reference; partials, one per operand, as
+functions of (result, *operands), None where the op is constant in the operand; the same function of sympy expressions.
 
-A partial that is a cast of booleans is a mask: the derivative passes where it holds and is zero elsewhere, whatever came
-in; a NaN from the branch that `where` did not take must not get through, so that is no product.
+A partial that is a cast of booleans is a mask: the derivative passes where it holds and is zero elsewhere, whatever
+came in; a NaN from the branch that `where` did not take must not get through, so that is no product.
 
 Where a derivative does not exist: 0 at a corner's own point for abs, relu, sign and steps; 1/2 each for the ties of
 maximum and minimum; 0 for hypot and atan2 at the origin, and for x**y by y at x = 0; by x at y = 0 it is 0.
@@ -86,7 +86,7 @@ def type_rule(rule: Rule) -> Infer:
         except TypeError as fault:
             raise DTypeError(f"no meaning for {', '.join(map(str, types))}: {fault}") from None
         if wanted != given:
-            raise DTypeError(f"needs operands of {', '.join(wanted)}, got {', '.join(map(str, types))}; cast them first")
+            raise DTypeError(f"needs {', '.join(wanted)}, got {', '.join(map(str, types))}; cast them first")
         return Type(result, common_shape(need, types))
     return infer
 
@@ -267,7 +267,8 @@ ROWS: list[tuple[Any, ...]] = [
     ("bitwise_not", by(np.invert), np.invert, ZERO, bits(np.invert)),
     ("left_shift", by(np.left_shift), np.left_shift, ZEROS, bits(np.left_shift)),
     ("right_shift", by(np.right_shift), np.right_shift, ZEROS, bits(np.right_shift)),
-    ("where", choice, np.where, (None, lambda y, c, a, b: mask(y, c), lambda y, c, a, b: mask(y, elementwise("bitwise_not", c))),
+    ("where", choice, np.where,
+     (None, lambda y, c, a, b: mask(y, c), lambda y, c, a, b: mask(y, elementwise("bitwise_not", c))),
      lambda s, c, a, b: s.Piecewise((a, c), (b, True))),
     # -- exponentials and powers --
     ("exp", UNARY_FLOAT, np.exp, (lambda y, x: y,), lambda s, x: s.exp(x)),
@@ -286,13 +287,15 @@ ROWS: list[tuple[Any, ...]] = [
     ("cos", by(np.cos), np.cos, (lambda y, x: neg(sin(x)),), lambda s, x: s.cos(x)),
     ("tan", by(np.tan), np.tan, (lambda y, x: add(square(y), 1.0),), lambda s, x: s.tan(x)),
     ("asin", by(np.arcsin), np.arcsin, (lambda y, x: rsqrt(mul(sub(1.0, x), add(x, 1.0))),), lambda s, x: s.asin(x)),
-    ("acos", by(np.arccos), np.arccos, (lambda y, x: neg(rsqrt(mul(sub(1.0, x), add(x, 1.0)))),), lambda s, x: s.acos(x)),
+    ("acos", by(np.arccos), np.arccos, (lambda y, x: neg(rsqrt(mul(sub(1.0, x), add(x, 1.0)))),),
+     lambda s, x: s.acos(x)),
     ("atan", by(np.arctan), np.arctan, (lambda y, x: div(1.0, add(square(x), 1.0)),), lambda s, x: s.atan(x)),
     ("sinh", by(np.sinh), np.sinh, (lambda y, x: cosh(x),), lambda s, x: s.sinh(x)),
     ("cosh", by(np.cosh), np.cosh, (lambda y, x: sinh(x),), lambda s, x: s.cosh(x)),
     ("tanh", by(np.tanh), np.tanh, (lambda y, x: sub(1.0, square(y)),), lambda s, x: s.tanh(x)),
     ("asinh", by(np.arcsinh), np.arcsinh, (lambda y, x: rsqrt(add(square(x), 1.0)),), lambda s, x: s.asinh(x)),
-    ("acosh", by(np.arccosh), np.arccosh, (lambda y, x: rsqrt(mul(sub(x, 1.0), add(x, 1.0))),), lambda s, x: s.acosh(x)),
+    ("acosh", by(np.arccosh), np.arccosh, (lambda y, x: rsqrt(mul(sub(x, 1.0), add(x, 1.0))),),
+     lambda s, x: s.acosh(x)),
     ("atanh", by(np.arctanh), np.arctanh, (lambda y, x: div(1.0, mul(sub(1.0, x), add(x, 1.0))),),
      lambda s, x: s.atanh(x)),
     # -- special --

@@ -32,7 +32,7 @@ def check_labels(types: tuple[Type, ...], rank: int, attrs: Attrs) -> None:
     for group, t in zip(index_labels, indices):
         if t.dtype != "int64" or len(group) != t.rank or len(set(group)) != len(group):
             raise DTypeError(f"indices need dtype int64 and labels for their axes, got {t} with labels {group}")
-    used = {label for label in x_labels if isinstance(label, int)} | {label for group in index_labels for label in group}
+    used = {label for group in (x_labels, *index_labels) for label in group if isinstance(label, int)}
     read = [label[1] for label in x_labels if not isinstance(label, int)]
     if sorted(out) != sorted(used) or sorted(read) != list(range(len(indices))):
         raise ShapeError(f"output labels {out} or index operands do not fit labels {x_labels} and {index_labels}")
@@ -100,7 +100,7 @@ def gather_values(attrs: Attrs, type: Type, x: Array, *indices: Array) -> Array:
 
 
 def scatter_add_values(attrs: Attrs, type: Type, u: Array, *indices: Array) -> Array:
-    result = np.zeros(type.shape, wide(u).dtype)  # type: ignore[arg-type]
+    result = np.zeros(type.shape, wide(u).dtype)
     np.add.at(result, grid(attrs, type.shape, u.shape, indices), wide(u))
     return result
 

@@ -53,7 +53,8 @@ def iota_values(attrs: Attrs, type: Type) -> Array:
     axis = attrs["axis"]
     column = [1] * type.rank
     column[axis] = -1
-    line = np.arange(type.shape[axis]).astype(numpy_dtype(type.dtype))
+    length: Any = type.shape[axis]
+    line = np.arange(length).astype(numpy_dtype(type.dtype))
     return np.broadcast_to(line.reshape(column), type.shape)  # type: ignore[arg-type]
 
 

@@ -63,7 +63,7 @@ def fits(need: Need, small: Shape, large: Shape, attrs: Attrs, what: str) -> Non
             continue
         last = start + step * (count - 1)
         low, high = (start, last) if step > 0 else (last, start)
-        if not isinstance(count, Dim):  # an axis whose length is symbolic may be empty: its ends are right by construction
+        if not isinstance(count, Dim):  # a symbolic length may be 0: the ends are right by construction
             need.at_least(low, 0, label)
         need.at_least(size, high + 1, label)
 
@@ -90,7 +90,7 @@ def slice_values(attrs: Attrs, type: Type, x: Array) -> Array:
 
 
 def pad_values(attrs: Attrs, type: Type, x: Array) -> Array:
-    result = np.zeros(type.shape, x.dtype)  # type: ignore[arg-type]
+    result = np.zeros(type.shape, x.dtype)
     result[positions(attrs, x.shape) if type.rank else ()] = x
     return result
 
@@ -124,7 +124,7 @@ def diagonal_type(need: Need, types: tuple[Type, ...], attrs: Attrs) -> Type:
 
 
 def diagonal_values(attrs: Attrs, type: Type, x: Array) -> Array:
-    result = np.zeros(type.shape, x.dtype)  # type: ignore[arg-type]
+    result = np.zeros(type.shape, x.dtype)
     owner = {axis: k for k, group in enumerate(attrs["axes"]) for axis in group}
     grid = np.ogrid[tuple(slice(n) for n in x.shape)]
     result[tuple(grid[owner[axis]] for axis in range(type.rank))] = x
@@ -132,13 +132,18 @@ def diagonal_values(attrs: Attrs, type: Type, x: Array) -> Array:
 
 
 ROWS: list[tuple[Any, ...]] = [
-    ("broadcast", broadcast_type, maps.broadcast, broadcast_values, "operand axis k becomes output axis axes[k]; the others are new"),
-    ("reshape", reshape_type, maps.reshape, lambda attrs, type, x: x.reshape(type.shape), "the same elements in row-major order"),
-    ("transpose", transpose_type, maps.transpose, lambda attrs, type, x: x.transpose(attrs["axes"]), "output axis i is axis axes[i]"),
+    ("broadcast", broadcast_type, maps.broadcast, broadcast_values,
+     "operand axis k becomes output axis axes[k]; the others are new"),
+    ("reshape", reshape_type, maps.reshape, lambda attrs, type, x: x.reshape(type.shape),
+     "the same elements in row-major order"),
+    ("transpose", transpose_type, maps.transpose, lambda attrs, type, x: x.transpose(attrs["axes"]),
+     "output axis i is axis axes[i]"),
     ("slice", slice_type, maps.slice, slice_values, "output[i] = x[starts + steps*i]"),
     ("pad", pad_type, maps.pad, pad_values, "output[starts + steps*i] = x[i], zero elsewhere: the transpose of slice"),
-    ("concat", concat_type, maps.concat, lambda attrs, type, *xs: np.concatenate(xs, attrs["axis"]), "joined along an axis"),
-    ("diagonal", diagonal_type, maps.diagonal, diagonal_values, "operand axis k along all output axes axes[k], zero off the diagonal"),
+    ("concat", concat_type, maps.concat, lambda attrs, type, *xs: np.concatenate(xs, attrs["axis"]),
+     "joined along an axis"),
+    ("diagonal", diagonal_type, maps.diagonal, diagonal_values,
+     "operand axis k along all output axes axes[k], zero off the diagonal"),
 ]
 
 for _name, _infer, _maps, _reference, _doc in ROWS:

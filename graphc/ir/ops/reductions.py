@@ -55,8 +55,10 @@ declare("max", "structural", reduced(DTYPES, needs_elements=True), over_axes(np.
         maps=maps.max, doc="greatest over axes; NaN if there is one")
 declare("min", "structural", reduced(DTYPES, needs_elements=True), over_axes(np.min, widened=False),
         maps=maps.min, doc="least over axes; NaN if there is one")
-declare("any", "structural", reduced(("bool",), needs_elements=False), over_axes(np.any, widened=False), doc="or over axes")
-declare("all", "structural", reduced(("bool",), needs_elements=False), over_axes(np.all, widened=False), doc="and over axes")
+declare("any", "structural", reduced(("bool",), needs_elements=False), over_axes(np.any, widened=False),
+        doc="or over axes")
+declare("all", "structural", reduced(("bool",), needs_elements=False), over_axes(np.all, widened=False),
+        doc="and over axes")
 declare("argmax", "structural", index_type, lambda attrs, type, x: np.argmax(x, attrs["axis"]),
         doc="index of the first greatest along an axis; of the first NaN if there is one")
 declare("argmin", "structural", index_type, lambda attrs, type, x: np.argmin(x, attrs["axis"]),

@@ -45,14 +45,21 @@ def unary(name: str) -> Callable[..., Value]:
     return lambda *values: apply(name, *values)
 
 
+ROOTS = {0.5: "sqrt", -0.5: "rsqrt"}
+
+
 def power(base: Value, exponent: Value) -> Value:
     """Roots and small integer powers without pow."""
     if isinstance(exponent, (int, float)):
-        special = {2: lambda: apply("mul", base, base), -1: lambda: apply("div", 1.0, base),
-                   0.5: lambda: apply("sqrt", base), -0.5: lambda: apply("rsqrt", base), 1: lambda: base,
-                   -2: lambda: apply("div", 1.0, apply("mul", base, base))}
-        if exponent in special:
-            return special[exponent]()
+        if exponent == 1:
+            return base
+        if exponent in (2, -2):
+            squared = apply("mul", base, base)
+            return squared if exponent == 2 else apply("div", 1.0, squared)
+        if exponent in ROOTS:
+            return apply(ROOTS[exponent], base)
+        if exponent == -1:
+            return apply("div", 1.0, base)
     return apply("pow", base, exponent)
 
 
@@ -112,7 +119,7 @@ def node_of_part(sympy: Any, part: Any, values: Mapping[Any, Value]) -> Value:
         raise KeyError(f"symbol {part} has no node; given are {known}")
     if not part.args:
         return int(part) if part.is_Integer else float(part)
-    if part.is_Rational or part.is_number and part.is_real and not part.has(sympy.Piecewise):
+    if part.is_Rational or (part.is_number and part.is_real and not part.has(sympy.Piecewise)):
         return float(part)
     name = part.func.__name__
     if name not in FORMS:

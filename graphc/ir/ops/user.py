@@ -87,14 +87,20 @@ def user_values(attrs: Attrs, type: Type, *operands: Array) -> Array:
 
 
 # -- derivatives --
+def number(sympy: Any, parameter: Any) -> Any:
+    """A constant of the expression, whole numbers exactly."""
+    if isinstance(parameter, bool):
+        return sympy.true if parameter else sympy.false
+    return sympy.Integer(int(parameter)) if float(parameter).is_integer() else sympy.Float(parameter, 17)
+
+
 def to_sympy(expression: tuple[Entry, ...], operands: tuple[Any, ...]) -> Any:
     """The expression of sympy expressions."""
     import sympy
     values = list(operands)
     for name, places, parameter in expression:
         if name == "const":
-            values.append(sympy.true if parameter is True else sympy.false if parameter is False
-                          else sympy.nsimplify(parameter) if float(parameter).is_integer() else sympy.Float(parameter, 17))
+            values.append(number(sympy, parameter))
         else:
             form = OPS[name].sympy
             assert form is not None, name

@@ -1,0 +1,296 @@
+"""Programs as one shared object with a C interface: what `codegen.header` declares, and no more can be seen from outside.
+
+    i32 <lib>_<entry>(i64 size.., ptr input.., ptr output.., [ptr state,] ptr workspace)
+    i64 <lib>_<entry>_workspace_size(i64 size..)
+    ptr <lib>_strerror(i32)      i32 <lib>_abi_version()
+    @<lib>_metadata              JSON text that says all this to a loader
+    @<lib>_initial               pointers to the first values of the variables, null where there is none
+
+An entry trusts nothing: sizes are evaluated with checked arithmetic, pointers may be null only where nothing is behind
+them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  The object imports nothing:
+memcpy and its like are part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+import os
+
+from graphc.ir.dims import product
+from graphc.ir.errors import Unsupported
+from graphc.ir.plan import Array, CopyStep, KernelStep, Program
+from graphc.ir.types import itemsize
+
+from .checked import CheckedSizes
+from .elf import Blob, write_library
+from .elf.read import UNDEFINED, read_object
+from .header import STATUS, WORKSPACE_ALIGN, CLibrary
+from .jit import Cache, compile_text
+from .program import constant_symbol, emit_program
+from .sizes import symbol_register
+from .target import Target
+from .text import Function, Int, Module
+
+CODE = {name: value for name, value, _ in STATUS}
+UNKNOWN = "no such status"
+MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # second parameter; whether it is read from
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What a library is made of, ready to be written to any file."""
+
+    objects: tuple[bytes, ...]
+    exports: tuple[str, ...]
+    blobs: Mapping[str, Blob]
+
+    def write(self, path: str | os.PathLike[str], soname: str) -> None:
+        write_library(path, self.objects, exports=self.exports, soname=soname, blobs=self.blobs)
+
+
+def program_name(library: str, entry: str) -> str:
+    """The name of an entry's program inside the library, which no public name can be."""
+    return f"{library}__{entry}"
+
+
+def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, initial: Sequence[Blob | None],
+                  target: Target, cache: Cache) -> Linked:
+    """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order."""
+    module = Module()
+    for function, program in zip(library.functions, programs):
+        emit_program(program, target, module)
+        emit_entry(module, f"{library.name}_{function.name}", program)
+    exports = [f"{library.name}_{f.name}{end}" for f in library.functions for end in ("", "_workspace_size")]
+    exports += [emit_strerror(module, library.name), emit_version(module, library)]
+    exports.append(emit_text(module, f"{library.name}_metadata", metadata))
+    exports.append(emit_initial(module, library.name, initial))
+    code = cache.object_of(module.text(), target)
+    blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
+    blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
+    return Linked((code, *memory_functions(code, blobs, target)), tuple(exports), blobs)
+
+
+# -- an entry --
+def used_state(program: Program) -> tuple[int, ...]:
+    """Which variables the steps of a program touch."""
+    touched: set[int] = set()
+    for step in program.steps:
+        touched |= set(step.buffers) if isinstance(step, KernelStep) else (
+            {step.source, step.target} if isinstance(step, CopyStep) else {step.buffer})
+    return tuple(sorted({program.buffers[b].number for b in touched if program.buffers[b].place == "state"}))
+
+
+def emit_entry(module: Module, public: str, program: Program) -> None:
+    emit_sizes(module, program)
+    _Entry(module, public, program).write()
+    emit_workspace_size(module, public, program)
+
+
+def sizes_of(program: Program) -> list[str]:
+    return [f"i64 {symbol_register(s)}" for s in program.symbols]
+
+
+def emit_sizes(module: Module, program: Program) -> None:
+    """`i1 @<program>_sizes(i64 size..)`: whether the sizes are such that the program may run."""
+    f = Function(module, f"define internal i1 @{program.name}_sizes({', '.join(sizes_of(program))}) #0")
+    sizes = CheckedSizes(f, {s: symbol_register(s) for s in program.symbols})
+    for symbol in program.symbols:
+        sizes.fault(f"icmp slt i64 {symbol_register(symbol)}, 0")
+    for array in (*program.inputs, *program.outputs):
+        for size in array.shape:
+            sizes.nonnegative(size)
+        sizes.value(product(array.shape) * itemsize(array.dtype))
+    for check in program.checks:
+        sizes.check(check)
+    sizes.nonnegative(program.arena)
+    f.emit(f"ret i1 {f.value(f'xor i1 {sizes.any_fault()}, true')}")
+    module.add(f"{program.name}_sizes", f.text())
+
+
+def emit_workspace_size(module: Module, public: str, program: Program) -> None:
+    listed = ", ".join(sizes_of(program))
+    f = Function(module, f"define i64 @{public}_workspace_size({listed}) #0")
+    good = f.value(f"call i1 @{program.name}_sizes({listed})")
+    size = f.choose(good, ["i64"], lambda: [f.value(f"call i64 @{program.name}_arena({listed})")], lambda: [-1])
+    f.emit(f"ret i64 {size[0]}")
+    module.add(f"{public}_workspace_size", f.text())
+
+
+class _Entry:
+    """Writes the public function of an entry: the checks, then a call of its program."""
+
+    def __init__(self, module: Module, public: str, program: Program) -> None:
+        self.module, self.public, self.program = module, public, program
+        self.inputs = [f"%in{k}" for k in range(len(program.inputs))]
+        self.outputs = [f"%out{k}" for k in range(len(program.outputs))]
+        self.used = used_state(program)
+        pointers = [*self.inputs, *self.outputs, *(["%state"] if self.used else []), "%workspace"]
+        parameters = ", ".join([*sizes_of(program), *(f"ptr {p}" for p in pointers)])
+        self.function = Function(module, f"define i32 @{public}({parameters}) #0")
+        self.sizes = CheckedSizes(self.function, {s: symbol_register(s) for s in program.symbols})
+
+    def write(self) -> None:
+        f, listed = self.function, ", ".join(sizes_of(self.program))
+        tables = [self.table(pointers) for pointers in (self.inputs, self.outputs)]
+        self.refuse(f.value(f"xor i1 {f.value(f'call i1 @{self.program.name}_sizes({listed})')}, true"), "BAD_SIZE")
+        needed = f.value(f"call i64 @{self.program.name}_arena({listed})")
+        arrays = list(zip([*self.inputs, *self.outputs], [*self.program.inputs, *self.program.outputs]))
+        arrays += self.variables()
+        for pointer, array in arrays:
+            self.refuse(self.missing(pointer, self.sizes.value(product(array.shape))), "NULL_POINTER")
+        self.refuse(self.missing("%workspace", needed), "NULL_POINTER")
+        for pointer, array in arrays:
+            self.aligned(pointer, itemsize(array.dtype))
+        self.aligned("%workspace", WORKSPACE_ALIGN)
+        status = self.call(tables)
+        f.emit(f"ret i32 {status}")
+        self.module.add(self.public, f.text())
+
+    def table(self, pointers: Sequence[str]) -> str:
+        f = self.function
+        table = f.value(f"alloca [{max(1, len(pointers))} x ptr], align 8")
+        for k, pointer in enumerate(pointers):
+            f.emit(f"store ptr {pointer}, ptr {f.element('ptr', table, k)}, align 8")
+        return table
+
+    def variables(self) -> list[tuple[str, Array]]:
+        """The members of the state struct that the program touches, and what they are."""
+        if not self.used:
+            return []
+        f = self.function
+        self.refuse(f.value("icmp eq ptr %state, null"), "NULL_POINTER")
+        self.aligned("%state", 8)
+        return [(f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align 8"), self.program.state[k])
+                for k in self.used]
+
+    def refuse(self, condition: str, reason: str) -> None:
+        self.function.when(condition, lambda: self.leave(reason))
+
+    def leave(self, reason: str) -> None:
+        self.function.emit(f"ret i32 {CODE[reason]}")
+        self.function.place(self.function.new_label("never"))
+
+    def missing(self, pointer: str, size: Int) -> str:
+        """An i1: whether the pointer is null though there is something behind it."""
+        f = self.function
+        null, some = f.value(f"icmp eq ptr {pointer}, null"), f.value(f"icmp ne i64 {size}, 0")
+        return f.value(f"and i1 {null}, {some}")
+
+    def aligned(self, pointer: str, alignment: int) -> None:
+        if alignment > 1:
+            f = self.function
+            low = f.value(f"and i64 {f.value(f'ptrtoint ptr {pointer} to i64')}, {alignment - 1}")
+            self.refuse(f.value(f"icmp ne i64 {low}, 0"), "MISALIGNED")
+
+    def call(self, tables: Sequence[str]) -> str:
+        f = self.function
+        state = "%state" if self.used else "null"
+        arguments = ", ".join([*(f"ptr {p}" for p in (*tables, state, "%workspace")), *sizes_of(self.program)])
+        status = f.value(f"call i32 @{self.program.name}({arguments})")
+        bad = f.value(f"icmp ne i32 {status}, 0")
+        return f.value(f"select i1 {bad}, i32 {CODE['OUT_OF_RANGE']}, i32 {CODE['OK']}")
+
+
+# -- what belongs to the library as a whole --
+def text_literal(text: str) -> str:
+    """The bytes of a C string as LLVM writes them."""
+    data = text.encode() + b"\0"
+    return f"[{len(data)} x i8] c\"" + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data) + '"'
+
+
+def emit_text(module: Module, name: str, text: str, linkage: str = "constant") -> str:
+    module.add_global(name, f"@{name} = {linkage} {text_literal(text)}")
+    return name
+
+
+def emit_strerror(module: Module, library: str) -> str:
+    name = f"{library}_strerror"
+    f = Function(module, f"define ptr @{name}(i32 %status) #0")
+    found = emit_text(module, f"{library}_text", UNKNOWN, "internal constant")
+    found = f"@{found}"
+    for status, value, text in STATUS:
+        this = emit_text(module, f"{library}_text_{status.lower()}", text, "internal constant")
+        same = f.value(f"icmp eq i32 %status, {value}")
+        found = f.value(f"select i1 {same}, ptr @{this}, ptr {found}")
+    f.emit(f"ret ptr {found}")
+    module.add(name, f.text())
+    return name
+
+
+def emit_version(module: Module, library: CLibrary) -> str:
+    name = f"{library.name}_abi_version"
+    module.add(name, f"define i32 @{name}() #0 {{\n  ret i32 {library.abi_version}\n}}\n")
+    return name
+
+
+def initial_symbol(library: str, number: int) -> str:
+    return f"{library}__initial_{number}"
+
+
+def emit_initial(module: Module, library: str, initial: Sequence[Blob | None]) -> str:
+    name = f"{library}_initial"
+    symbols = ["null" if data is None else f"@{initial_symbol(library, k)}" for k, data in enumerate(initial)]
+    for symbol in symbols:
+        if symbol != "null":
+            module.add_global(symbol[1:], f"{symbol} = external hidden constant i8, align 64")
+    listed = ", ".join(f"ptr {symbol}" for symbol in symbols)
+    module.add_global(name, f"@{name} = constant [{len(symbols)} x ptr] [{listed}], align 8" if symbols else
+                      f"@{name} = constant [1 x ptr] zeroinitializer, align 8")
+    return name
+
+
+# -- what C libraries have, and this one brings along --
+def memory_functions(code: bytes, blobs: Mapping[str, Blob], target: Target) -> tuple[bytes, ...]:
+    """An object with those functions of <string.h> that the code calls."""
+    known = {symbol.name for symbol in read_object(code).symbols if symbol.section != UNDEFINED} | set(blobs)
+    missing = sorted({s.name for s in read_object(code).symbols if s.section == UNDEFINED and s.name} - known)
+    strange = [name for name in missing if name not in MEMORY and name != "_GLOBAL_OFFSET_TABLE_"]
+    if strange:
+        raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not bring "
+                          "along yet (stage: linking)")
+    wanted = [name for name in missing if name in MEMORY]
+    if not wanted:
+        return ()
+    module = Module(attributes='nounwind "no-builtins"')
+    for name in wanted:
+        emit_memory(module, name)
+    return (compile_text(module.text(), target),)
+
+
+def emit_memory(module: Module, name: str) -> None:
+    """memcpy, memmove or memset, in steps of 32 bytes."""
+    kind, reads = MEMORY[name]
+    f = Function(module, f"define hidden ptr @{name}(ptr %to, {kind} %from, i64 %n) #0")
+    wide = f.value("and i64 %n, -32")
+    if not reads:
+        byte = f.value("trunc i32 %from to i8")
+        first = f.value(f"insertelement <32 x i8> poison, i8 {byte}, i32 0")
+        row = f.value(f"shufflevector <32 x i8> {first}, <32 x i8> poison, <32 x i32> zeroinitializer")
+
+    def step(kind: str, at: Int) -> list[Int]:
+        value = byte_or_row(kind)
+        if reads:
+            value = f.value(f"load {kind}, ptr {f.element('i8', '%from', at)}, align 1")
+        f.emit(f"store {kind} {value}, ptr {f.element('i8', '%to', at)}, align 1")
+        return []
+
+    def byte_or_row(kind: str) -> str:
+        return "" if reads else byte if kind == "i8" else row
+
+    def forward() -> list[Int]:
+        f.loop(0, wide, 32, [], lambda i, _: step("<32 x i8>", i))
+        f.loop(wide, "%n", 1, [], lambda i, _: step("i8", i))
+        return []
+
+    def backward() -> list[Int]:
+        last = f.value("sub i64 %n, 1")
+        f.loop(0, "%n", 1, [], lambda i, _: step("i8", f.value(f"sub i64 {last}, {i}")))
+        return []
+
+    if name == "memmove":
+        f.choose(f.value("icmp ugt ptr %to, %from"), [], backward, forward)
+    else:
+        forward()
+    f.emit("ret ptr %to")
+    module.add(name, f.text())

@@ -1,0 +1,39 @@
+"""Writing a file so that a reader, or a crash, sees the old one or the new one and nothing between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import os
+import secrets
+
+Chunk = bytes | memoryview
+
+
+def write_whole(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> None:
+    """Writes the chunks one after the other to a new file beside `path`, which then takes its name."""
+    place = os.path.realpath(path)  # a link keeps pointing to the file
+    folder = os.path.dirname(place)
+    partial = os.path.join(folder, f".graphc-{secrets.token_hex(8)}.tmp")
+    # Not the tempfile module: its files are readable by their owner alone, and so the result would be.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, place)
+    except BaseException:
+        os.unlink(partial)
+        raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the new name last too, where folders can be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
