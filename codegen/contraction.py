@@ -2,8 +2,8 @@
 
     void name(ptr noalias %a0, .., i64 %dim_<symbol>.., ptr %workspace)      symbols sorted, the workspace last
 
-The workspace is aligned to 64 bytes and is not read before it is written.  The two operands change places where that
-makes the result contiguous along its columns: c = a b and c^T = b^T a^T are the same numbers.
+The workspace is aligned to 64 bytes; what it holds before a call does not matter.  The two operands change places
+where that makes the result contiguous along its columns: c = a b and c^T = b^T a^T are the same numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs as one shared object with a C interface: what `codegen.header` declares, and no more can be seen from outside.
+"""Programs as one shared object with a C interface: what `codegen.header` declares, and nothing else can be seen.
 
     i32 <lib>_<entry>(i64 size.., ptr input.., ptr output.., [ptr state,] ptr workspace)
     i64 <lib>_<entry>_workspace_size(i64 size..)
@@ -7,8 +7,8 @@
     @<lib>_initial               pointers to the first values of the variables, null where there is none
 
 An entry trusts nothing: sizes are evaluated with checked arithmetic, pointers may be null only where nothing is behind
-them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  The object imports nothing:
-memcpy and its like are part of it.
+them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  The object imports
+nothing: memcpy and its like are part of it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from graphc.ir.types import itemsize
 from .checked import CheckedSizes
 from .elf import Blob, write_library
 from .elf.read import UNDEFINED, read_object
+from .elf.resolve import TABLE_NAME
 from .header import STATUS, WORKSPACE_ALIGN, CLibrary
 from .jit import Cache, compile_text
 from .program import constant_symbol, emit_program
@@ -34,7 +35,7 @@ from .text import Function, Int, Module
 
 CODE = {name: value for name, value, _ in STATUS}
 UNKNOWN = "no such status"
-MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # second parameter; whether it is read from
+MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # second parameter; whether it is read
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ class _Entry:
             self.refuse(self.missing(pointer, self.sizes.value(product(array.shape))), "NULL_POINTER")
         self.refuse(self.missing("%workspace", needed), "NULL_POINTER")
         for pointer, array in arrays:
-            self.aligned(pointer, itemsize(array.dtype))
-        self.aligned("%workspace", WORKSPACE_ALIGN)
+            self.aligned(pointer, itemsize(array.dtype), self.sizes.value(product(array.shape)))
+        self.aligned("%workspace", WORKSPACE_ALIGN, needed)
         status = self.call(tables)
         f.emit(f"ret i32 {status}")
         self.module.add(self.public, f.text())
@@ -160,7 +161,7 @@ class _Entry:
             return []
         f = self.function
         self.refuse(f.value("icmp eq ptr %state, null"), "NULL_POINTER")
-        self.aligned("%state", 8)
+        self.aligned("%state", 8, 1)
         return [(f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align 8"), self.program.state[k])
                 for k in self.used]
 
@@ -177,11 +178,13 @@ class _Entry:
         null, some = f.value(f"icmp eq ptr {pointer}, null"), f.value(f"icmp ne i64 {size}, 0")
         return f.value(f"and i1 {null}, {some}")
 
-    def aligned(self, pointer: str, alignment: int) -> None:
+    def aligned(self, pointer: str, alignment: int, size: Int) -> None:
+        """Refuses a pointer that is not aligned; where there is nothing behind it, any will do."""
         if alignment > 1:
             f = self.function
             low = f.value(f"and i64 {f.value(f'ptrtoint ptr {pointer} to i64')}, {alignment - 1}")
-            self.refuse(f.value(f"icmp ne i64 {low}, 0"), "MISALIGNED")
+            wrong, some = f.value(f"icmp ne i64 {low}, 0"), f.value(f"icmp ne i64 {size}, 0")
+            self.refuse(f.value(f"and i1 {wrong}, {some}"), "MISALIGNED")
 
     def call(self, tables: Sequence[str]) -> str:
         f = self.function
@@ -196,7 +199,8 @@ class _Entry:
 def text_literal(text: str) -> str:
     """The bytes of a C string as LLVM writes them."""
     data = text.encode() + b"\0"
-    return f"[{len(data)} x i8] c\"" + "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data) + '"'
+    shown = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data)
+    return f'[{len(data)} x i8] c"{shown}"'
 
 
 def emit_text(module: Module, name: str, text: str, linkage: str = "constant") -> str:
@@ -243,12 +247,12 @@ def emit_initial(module: Module, library: str, initial: Sequence[Blob | None]) -
 # -- what C libraries have, and this one brings along --
 def memory_functions(code: bytes, blobs: Mapping[str, Blob], target: Target) -> tuple[bytes, ...]:
     """An object with those functions of <string.h> that the code calls."""
-    known = {symbol.name for symbol in read_object(code).symbols if symbol.section != UNDEFINED} | set(blobs)
-    missing = sorted({s.name for s in read_object(code).symbols if s.section == UNDEFINED and s.name} - known)
-    strange = [name for name in missing if name not in MEMORY and name != "_GLOBAL_OFFSET_TABLE_"]
+    symbols = read_object(code, "the library's code").symbols
+    missing = sorted({s.name for s in symbols if s.section == UNDEFINED and s.name} - {TABLE_NAME, *blobs})
+    strange = [name for name in missing if name not in MEMORY]
     if strange:
-        raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not bring "
-                          "along yet (stage: linking)")
+        raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not "
+                          "bring along yet (stage: linking)")
     wanted = [name for name in missing if name in MEMORY]
     if not wanted:
         return ()

@@ -278,7 +278,9 @@ class Writer:
         lanes = self.lanes
         needed = self.closure(folds + effects, stage)
         scans = [i for i in needed if self.kernel.ops[i].kind == "scan"]
-        folded = [Reduction(i, self.kernel.ops[i].value[0], self.kernel.ops[i].dtype, self.index_kind()) for i in folds]
+        in_order = self.reduced_order() == self.reduced and not (self.facts.scan or (0, False))[1]
+        folded = [Reduction(i, self.kernel.ops[i].value[0], self.kernel.ops[i].dtype, self.index_kind(),
+                            in_order) for i in folds]
         width = self.width(point)
         types = reductions.types(lanes, folded, width)
         types += [lanes.type(self.kernel.ops[i].dtype) for i in scans for _ in range(point.steps)]
@@ -376,7 +378,7 @@ class Writer:
             registers = point.values[self.kernel.ops[r.op].operands[0]]
             elements = [registers[u if len(registers) > 1 else 0] for u in range(point.steps)]
             positions = self.positions(point) if r.is_indexed else []
-            result += reductions.update(self.lanes, r, values, indices, elements, positions.__getitem__, mask)
+            result += reductions.update(self.lanes, r, values, indices, elements, positions, mask)
         return result
 
     def index_kind(self) -> str:

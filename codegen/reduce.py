@@ -10,7 +10,7 @@ the first of equal elements, as NumPy does.  A sum of no elements is +0, a sum o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.ir.errors import Unsupported
@@ -30,6 +30,7 @@ class Reduction:
     monoid: str
     dtype: str
     index: str = "i64"
+    in_order: bool = True  # later elements have greater indices
 
     @property
     def no_index(self) -> int:
@@ -127,27 +128,36 @@ def beats(lanes: Lanes, r: Reduction, b: str, a: str) -> str:
 
 
 def combine_pairs(lanes: Lanes, r: Reduction, a: tuple[str, str], b: tuple[str, str]) -> tuple[str, str]:
-    """Two (value, index) pairs in no order: equal values, or two NaN, go to the smaller index."""
+    """Two (value, index) pairs in no order in one."""
+    wins = _wins(lanes, r, a, b)
+    return lanes.select(r.dtype, wins, b[0], a[0]), lanes.pick(r.index, wins, b[1], a[1])
+
+
+def _takes_over(lanes: Lanes, r: Reduction, a: tuple[str, str], b: tuple[str, str]) -> str:
+    return beats(lanes, r, b[0], a[0]) if r.in_order else _wins(lanes, r, a, b)
+
+
+def _wins(lanes: Lanes, r: Reduction, a: tuple[str, str], b: tuple[str, str]) -> str:
+    """Whether `b` is to replace `a`, in whatever order they came: equal values, or two NaN, go to the smaller index."""
     same = lanes.compare(r.dtype, "eq", a[0], b[0])
     if r.dtype in FLOATS:
         both = lanes.binary("and", "i1", _is_nan(lanes, r.dtype, a[0]), _is_nan(lanes, r.dtype, b[0]))
         same = lanes.binary("or", "i1", same, both)
     earlier = lanes.value(f"icmp slt {lanes.vector(r.index)} {b[1]}, {a[1]}")
-    wins = lanes.binary("or", "i1", beats(lanes, r, b[0], a[0]), lanes.binary("and", "i1", same, earlier))
-    return lanes.select(r.dtype, wins, b[0], a[0]), lanes.pick(r.index, wins, b[1], a[1])
+    return lanes.binary("or", "i1", beats(lanes, r, b[0], a[0]), lanes.binary("and", "i1", same, earlier))
 
 
 # -- states --
 def update(lanes: Lanes, r: Reduction, values: list[str], indices: list[str], elements: Sequence[str],
-           positions: Callable[[int], str], mask: str | None) -> list[str]:
+           positions: Sequence[str], mask: str | None) -> list[str]:
     """The new state of one reduction: element u joins accumulator u; lanes outside the mask join nothing."""
     for u, element in enumerate(elements):
         if r.is_indexed:
-            wins = beats(lanes, r, element, values[u])
+            wins = _takes_over(lanes, r, (values[u], indices[u]), (element, positions[u]))
             if mask is not None:
                 wins = lanes.binary("and", "i1", wins, mask)
             values[u] = lanes.select(r.dtype, wins, element, values[u])
-            indices[u] = lanes.pick(r.index, wins, positions(u), indices[u])
+            indices[u] = lanes.pick(r.index, wins, positions[u], indices[u])
             continue
         if mask is not None:
             element = lanes.select(r.dtype, mask, element, lanes.constant(r.dtype, neutral(r.monoid, r.dtype)))

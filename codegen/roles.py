@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.ir.dims import Dim, sign
+from graphc.ir.dims import Dim, exact_quotient, sign
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel
 
-from .collapse import Facts, is_nonzero, trips
+from .collapse import EFFECTS, Facts, is_nonzero, trips
 from .target import Target
 from .vectors import FLOATS, REGISTER, kind_bits
 
@@ -50,22 +50,34 @@ def split_axis(kernel: Kernel, known: Facts) -> int | None:
 
 
 def _separates(kernel: Kernel, axis: int) -> bool:
-    """Whether what accumulates at different points never meets: the axis' stride exceeds all that others reach."""
+    """Whether what accumulates at different points of the axis never meets."""
     for op in kernel.ops:
-        if op.kind != "accumulate" or op.map is None:
-            continue
-        steps = [(stride, extent) for a, (stride, extent) in enumerate(zip(op.map.strides, kernel.extents, strict=True))
-                 if a != axis] + [(stride, extent) for _, stride, extent in op.map.indices]
-        own = _magnitude(op.map.strides[axis])
-        reach: int | Dim = 0
-        for stride, extent in steps:
-            size = _magnitude(stride)
-            if size is None:
+        if op.kind == "accumulate" and op.map is not None:
+            pairs = list(zip(op.map.strides, kernel.extents, strict=True))
+            others = [pair for a, pair in enumerate(pairs) if a != axis and is_nonzero(pair[0])]
+            others += [(stride, extent) for _, stride, extent in op.map.indices]
+            own, extent = pairs[axis]
+            if not (is_nonzero(own) and (_is_above(own, others) or _is_below(own, extent, others))):
                 return False
-            reach = reach + size * (extent - 1)
-        if own is None or sign(own - reach - 1) != 1:
-            return False
     return True
+
+
+def _is_above(own: int | Dim, others: list[tuple[int | Dim, int | Dim]]) -> bool:
+    """A step along the axis is longer than all that the others reach."""
+    reach: int | Dim = 0
+    for stride, extent in others:
+        size = _magnitude(stride)
+        if size is None:
+            return False
+        reach = reach + size * (extent - 1)
+    longest = _magnitude(own)
+    return longest is not None and sign(longest - reach - 1) == 1
+
+
+def _is_below(own: int | Dim, extent: int | Dim, others: list[tuple[int | Dim, int | Dim]]) -> bool:
+    """The others move by whole lengths of the axis, so the place within one length says which point it is."""
+    length = own * extent
+    return is_nonzero(length) and all(exact_quotient(stride, length) is not None for stride, _ in others)
 
 
 def _magnitude(size: int | Dim) -> int | Dim | None:
@@ -176,10 +188,20 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
             return rows[-1], steps
     elif any(op.map and op.map.strides[lanes] not in (0, 1) for op in kernel.ops):
         return lanes, 1  # a gather fills the load ports by itself
-    elif known.reduced and known.scan is None and steps == 4:
+    elif known.scan is None and steps == 4 and _is_long(kernel, known) and not _writes_rows(kernel, known):
         steps = 16 if known.weight <= 8 else 8  # walking down columns: long pieces of every row, for the prefetcher
         steps = steps if wide else steps // 2
     return lanes, max(1, min(steps, -(-extent // count)))
+
+
+def _is_long(kernel: Kernel, known: Facts) -> bool:
+    points = trips(kernel, [a for a in range(len(kernel.extents)) if known.reduced >> a & 1])
+    return bool(known.reduced) and (points is None or points >= 64)
+
+
+def _writes_rows(kernel: Kernel, known: Facts) -> bool:
+    """Whether passes store what varies along the reduced axes."""
+    return any(kernel.ops[i].kind in EFFECTS and known.axes[i] & known.reduced for i in known.live)
 
 
 def _crossed(kernel: Kernel, others: list[int], lanes: int, least: int) -> int | None:

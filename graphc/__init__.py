@@ -12,32 +12,34 @@ from importlib import import_module
 from typing import Any
 
 from .functions.arithmetic import (
-    absolute as abs, absolute, add, arctan2, arctan2 as atan2, clip, copysign, divide, floor_divide, hypot,
-    logaddexp, maximum, minimum, mod, multiply, negative, positive, power as pow, power, reciprocal, mod as remainder, sign, square, subtract, divide as true_divide,
+    absolute as abs, absolute, add, arctan2, arctan2 as atan2, clip, copysign, divide, floor_divide, hypot, logaddexp,
+    maximum, minimum, mod, multiply, negative, positive, power as pow, power, reciprocal, mod as remainder, sign,
+    square, subtract, divide as true_divide,
 )
 from .functions.contractions import (
     diag, diagonal, dot, einsum, inner, matmul, outer, tensordot, trace,
 )
 from .functions.creation import (
-    arange, eye, full, full_like, linspace, one_hot, ones, ones_like, placeholder, tril, triu, variable,
-    zeros, zeros_like,
+    arange, eye, full, full_like, linspace, one_hot, ones, ones_like, placeholder, tril, triu, variable, zeros,
+    zeros_like,
 )
 from .functions.indexing import (
     gather, gather_nd, scatter_add, take, take_along_axis,
 )
 from .functions.logic import (
     bitwise_and, invert as bitwise_invert, invert as bitwise_not, bitwise_or, bitwise_xor, equal, greater,
-    greater_equal, invert, isfinite, isinf, isnan, left_shift, less, less_equal, logical_and, logical_not,
-    logical_or, logical_xor, not_equal, right_shift, where,
+    greater_equal, invert, isfinite, isinf, isnan, left_shift, less, less_equal, logical_and, logical_not, logical_or,
+    logical_xor, not_equal, right_shift, where,
 )
 from .functions.movement import (
-    broadcast_to, concatenate as concat, concatenate, expand_dims, flip, moveaxis, pad, transpose as permute_dims, ravel, repeat, reshape, roll, split, squeeze, stack, swapaxes, tile, transpose,
+    broadcast_to, concatenate as concat, concatenate, expand_dims, flip, moveaxis, pad, transpose as permute_dims,
+    ravel, repeat, reshape, roll, split, squeeze, stack, swapaxes, tile, transpose,
 )
 from .functions.real import (
     arccos as acos, arccosh as acosh, arccos, arccosh, arcsin, arcsinh, arctan, arctanh, arcsin as asin,
-    arcsinh as asinh, cast as astype, arctan as atan, arctanh as atanh, cast, cbrt, ceil, cos, cosh, digamma,
-    erf, erfc, exp, exp2, expm1, floor, identity, lgamma, log, log10, log1p, log2, polygamma, relu, round as
-    rint, round, rsqrt, sigmoid, sin, sinh, softplus, sqrt, stop_gradient, tan, tanh, trunc,
+    arcsinh as asinh, cast as astype, arctan as atan, arctanh as atanh, cast, cbrt, ceil, cos, cosh, digamma, erf,
+    erfc, exp, exp2, expm1, floor, identity, lgamma, log, log10, log1p, log2, polygamma, relu, round as rint, round,
+    rsqrt, sigmoid, sin, sinh, softplus, sqrt, stop_gradient, tan, tanh, trunc,
 )
 from .functions.reductions import (
     all, max as amax, min as amin, any, argmax, argmin, logsumexp, max, mean, min, norm, prod, std, sum, var,

@@ -15,11 +15,12 @@ from time import perf_counter
 from codegen.jit import Cache, Loaded, assembly_text, load
 from codegen.program import Emitted, constant_symbol, emit_program
 from codegen.target import target
-from passes.lower import Request, lower
+from passes.lower import Request, lower, size_checks
 from passes.pipeline import PIPELINE, optimise, write
 
 from .arrays import constant_array
 from .config import Options
+from .ir.node import ancestors
 from .ir.plan import Program
 from .ir.plan_text import program_text
 
@@ -41,10 +42,11 @@ class Compiled:
 def optimised(request: Request, options: Options) -> Request:
     """The request on optimised nodes."""
     targets = [*request.outputs, *(value for _, value in request.updates)]
+    checks = size_checks(ancestors(targets))
     results = optimise(targets, options)
     count = len(request.outputs)
     updates = tuple((variable, value) for (variable, _), value in zip(request.updates, results[count:]))
-    return replace(request, outputs=tuple(results[:count]), updates=updates)
+    return replace(request, outputs=tuple(results[:count]), updates=updates, checks=checks)
 
 
 def planned(request: Request, options: Options) -> tuple[Request, Program]:

@@ -195,7 +195,7 @@ def _cache_limit(raw: object) -> int:
 _TRUTH = "on or off (1, true, yes; 0, false, no)"
 
 TABLE = (
-    Switch("threads", "auto", f"a whole number from 1 to {MAX_THREADS}, or auto",
+    Switch("threads", "1", f"a whole number from 1 to {MAX_THREADS}, or auto",
            "threads of a native call; auto is one for each core this process may use", _count),
     Switch("target", "native", "the name of a target, such as native, x86-64-v3 or aarch64",
            "the machine to compile for", _name),

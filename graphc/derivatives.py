@@ -6,7 +6,7 @@ All of them are sweeps over linear maps (`passes.differentiate`).  A list in giv
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 from graphc.ir import build
 from graphc.ir.dims import Dim, known_equal, product
@@ -17,7 +17,6 @@ from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
 
 Nodes = Sequence[Node]
-T = TypeVar("T")
 UNCONNECTED = ("zero", "error")
 ORDERS = ("auto", "forward", "reverse")
 
@@ -46,7 +45,8 @@ def gradients(ys: Node | Nodes, xs: Node | Nodes, seeds: Any = None, *, unconnec
         maps = [identity(())] * len(y_list)  # a y of one element has no atoms, whatever its rank
     else:
         maps = [covector(u) for u in seeded("gradients", y_list, as_list(ys, seeds))]
-    return like(xs, pulled_back("gradients", y_list, x_list, maps, unconnected))
+    found: Node | list[Node] = like(xs, pulled_back("gradients", y_list, x_list, maps, unconnected))
+    return found
 
 
 @overload
@@ -65,7 +65,8 @@ def vjp(ys: Node | Nodes, xs: Node | Nodes, us: Any, *, unconnected: str = "zero
     """
     y_list, x_list = both_sides("vjp", ys, xs, unconnected)
     maps = [covector(u) for u in seeded("vjp", y_list, as_list(ys, us))]
-    return like(xs, pulled_back("vjp", y_list, x_list, maps, unconnected))
+    found: Node | list[Node] = like(xs, pulled_back("vjp", y_list, x_list, maps, unconnected))
+    return found
 
 
 @overload
@@ -92,7 +93,9 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
         for y, tangent in zip(y_list, tangents):
             if not tangent and unconnected == "error":
                 raise unreachable("jvp", [y], x_list)
-        return like(ys, [dense_node(m, y.type.shape, (), y.type.dtype) for m, y in zip(tangents, y_list)])
+        found: Node | list[Node] = like(ys, [dense_node(m, y.type.shape, (), y.type.dtype)
+                                             for m, y in zip(tangents, y_list)])
+    return found
 
 
 def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Node | list[Node]:
@@ -107,7 +110,8 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
     """
     _, x_list = both_sides("hvp", y, xs, unconnected)
     slopes = gradients(y, x_list, unconnected=unconnected)
-    return like(xs, vjp(slopes, x_list, seeded("hvp", x_list, as_list(xs, vs))))
+    found: Node | list[Node] = like(xs, vjp(slopes, x_list, seeded("hvp", x_list, as_list(xs, vs))))
+    return found
 
 
 # -- matrices --
@@ -125,8 +129,7 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconne
         raise refused("jacobian", f"order {order!r} is none of {', '.join(ORDERS)}")
     y_list, x_list = both_sides("jacobian", ys, xs, unconnected)
     with y_list[0].graph:
-        rows = [[one_jacobian(y, x, order, unconnected) for x in x_list] for y in y_list] if order != "reverse" \
-            else [jacobian_row(y, x_list, unconnected) for y in y_list]
+        rows = [jacobian_row(y, x_list, order, unconnected) for y in y_list]
     return like(ys, [like(xs, row) for row in rows])
 
 
@@ -143,19 +146,16 @@ def hessian(y: Node, xs: Node | Nodes, *, unconnected: str = "zero") -> Any:
     return jacobian(gradients(y, xs, unconnected=unconnected), xs)
 
 
-def one_jacobian(y: Node, x: Node, order: str, unconnected: str) -> Node:
-    if order == "auto":
-        order = "forward" if fewer(x.type.size, y.type.size) else "reverse"
-    if order == "reverse":
-        return jacobian_row(y, [x], unconnected)[0]
-    m, = forward(between([y], [x]), {x: identity(x.type.shape)}, [y], x.type.shape)
-    return finished(m, y, x, unconnected)
-
-
-def jacobian_row(y: Node, xs: Nodes, unconnected: str) -> list[Node]:
-    """One reverse sweep for all xs."""
-    maps = reverse(between([y], xs), {y: identity(y.type.shape)}, xs, y.type.shape)
-    return [finished(m, y, x, unconnected) for m, x in zip(maps, xs)]
+def jacobian_row(y: Node, xs: Nodes, order: str, unconnected: str) -> list[Node]:
+    """One reverse sweep for the xs that are no smaller than y, a forward sweep for each of the others."""
+    back = [x for x in xs if order == "reverse" or (order == "auto" and not fewer(x.type.size, y.type.size))]
+    found: dict[Node, LinMap] = {}
+    if back:
+        found.update(zip(back, reverse(between([y], back), {y: identity(y.type.shape)}, back, y.type.shape)))
+    for x in xs:
+        if x not in found:
+            found[x] = forward(between([y], [x]), {x: identity(x.type.shape)}, [y], x.type.shape)[0]
+    return [finished(found[x], y, x, unconnected) for x in xs]
 
 
 def finished(m: LinMap, y: Node, x: Node, unconnected: str) -> Node:
@@ -234,7 +234,7 @@ def as_list(nodes: Node | Nodes, seeds: Any) -> Any:
     return [seeds] if isinstance(nodes, Node) else seeds
 
 
-def like(given: Node | Sequence[Any], results: Sequence[T]) -> Any:
+def like(given: Any, results: Sequence[Any]) -> Any:
     """A list where a list was given, else the one result."""
     return results[0] if isinstance(given, Node) else list(results)
 
@@ -247,7 +247,8 @@ def require_scalar(y: Node) -> None:
 
 def unreachable(name: str, ys: Nodes, xs: Nodes) -> GraphError:
     above = set(ancestors(ys))
-    how = "depends on it only through ops without a derivative" if any(x in above for x in xs) else "does not depend on it"
+    how = ("depends on it only through ops without a derivative" if any(x in above for x in xs)
+           else "does not depend on it")
     return refused(name, f"no derivative of {', '.join(map(repr, ys))} by {', '.join(map(repr, xs))}: it {how}")
 
 

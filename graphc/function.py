@@ -14,7 +14,7 @@ arena of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ class Function:
         self.count = len(self.program.inputs)
         self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.program.outputs)
         self.fast = self.native_call() if layout_is_known() else None
+        # Where nothing stands between its results and the user's; a status that is an int goes the long way too.
+        self.direct = self.fast if not self.state and not self.converts else None
 
     def native_call(self) -> Callable[..., Any]:
         options = self.session.options
@@ -73,12 +75,24 @@ class Function:
 
         Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
         """
+        direct = self.direct
+        if direct is not None and len(args) == self.count and not self.session.is_closed:
+            if out is None:
+                result = direct(*args)
+                if result is not None and type(result) is not int:
+                    return result
+            elif self.single and direct(*args, out) == 0:
+                return out
+        return self.any_call(args, out)
+
+    def any_call(self, args: Sequence[Any], out: Any) -> Any:
+        """The same for any arguments: natively where the native function takes them."""
         if self.session.is_closed:
             raise closed("Session")
         result = None
         if self.fast is not None and len(args) == self.count:
             if out is None:
-                result = self.fast_call(args) if self.state else self.fast(*args)
+                result = self.fast_call(args)
             elif self.single:
                 result = self.fast_call((*args, out))
             elif type(out) in (list, tuple) and len(out) == len(self.program.outputs):
@@ -97,14 +111,14 @@ class Function:
             return self.fast(*arguments)
 
     def slow_call(self, args: Sequence[Any], out: Any) -> Any:
-        """The same for arguments of any kind."""
+        """The same by conversion, or an error that says what is wrong."""
         program = self.program
         if len(args) != self.count:
             raise FeedError(f"{self!r}: expected {self.count} arguments, got {len(args)}")
         inputs = [as_array(spec, value, lambda k=k: self.where(k))  # type: ignore[misc]
                   for k, (spec, value) in enumerate(zip(program.inputs, args))]
         sizes = bind_sizes(program.inputs, [a.shape for a in inputs], program.checks, self.where)
-        outputs = self.outputs(out, sizes, inputs)
+        outputs = output_arrays(program.outputs, self.single, out, sizes, inputs, self.state)
         self.run(inputs, outputs, sizes)
         if out is not None:
             return out
@@ -121,24 +135,6 @@ class Function:
         arrays = [result] if self.single else result
         results = [shown(a, spec) if isinstance(a, np.ndarray) else a for a, spec in zip(arrays, self.program.outputs)]
         return results[0] if self.single else results
-
-    def outputs(self, out: Any, sizes: dict[str, int], inputs: Arrays) -> Arrays:
-        """New arrays, or the caller's after a check; inputs that share memory with those are copied."""
-        shapes = [tuple(evaluate(size, sizes) for size in spec.shape) for spec in self.program.outputs]
-        if out is None:
-            return [np.empty(shape, storage_dtype(spec.dtype)) for spec, shape in zip(self.program.outputs, shapes)]
-        given = [out] if self.single else list(out)
-        if len(given) != len(shapes):
-            raise FeedError(f"out: expected {len(shapes)} arrays, got {len(given)}")
-        for spec, array, shape in zip(self.program.outputs, given, shapes):
-            check_out(spec, array, shape)
-        for k, array in enumerate(given):
-            if any(np.may_share_memory(array, other) for other in [*given[:k], *self.state]):
-                raise FeedError("out: a buffer shares memory with another one or with a variable")
-            for position, value in enumerate(inputs):
-                if np.may_share_memory(array, value):
-                    inputs[position] = value.copy()
-        return given
 
     def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
         arena = self.take_arena(self.compiled.emitted.arena_bytes(sizes))
@@ -159,6 +155,26 @@ class Function:
         except IndexError:
             return aligned_array(nbytes)
         return arena if arena.nbytes >= nbytes else aligned_array(nbytes)
+
+
+def output_arrays(specs: Sequence[Array], single: bool, out: Any, sizes: Mapping[str, int], inputs: Arrays,
+                  state: Sequence[np.ndarray[Any, Any]]) -> Arrays:
+    """New arrays, or the caller's after a check; inputs that share memory with those are replaced by copies."""
+    shapes = [tuple(evaluate(size, sizes) for size in spec.shape) for spec in specs]
+    if out is None:
+        return [np.empty(shape, storage_dtype(spec.dtype)) for spec, shape in zip(specs, shapes)]
+    given = [out] if single else list(out)
+    if len(given) != len(shapes):
+        raise FeedError(f"out: expected {len(shapes)} arrays, got {len(given)}")
+    for spec, array, shape in zip(specs, given, shapes):
+        check_out(spec, array, shape)
+    for k, array in enumerate(given):
+        if any(np.may_share_memory(array, other) for other in [*given[:k], *state]):
+            raise FeedError("out: a buffer shares memory with another one or with a variable")
+        for position, value in enumerate(inputs):
+            if np.may_share_memory(array, value):
+                inputs[position] = value.copy()
+    return given
 
 
 def shown(array: np.ndarray[Any, Any], spec: Array) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from passes.lower import Request
+from passes.lower import Request, size_checks
 from passes.pipeline import PIPELINE, optimise
 
 from .binding import as_array, bind_sizes
@@ -20,7 +20,7 @@ from .compiler import compile_request
 from .function import Function
 from .ir.errors import FeedError, VerifyError
 from .ir.node import Node, ancestors, make, replaced
-from .ir.plan import Array, DimCheck
+from .ir.plan import Array
 from .ir.reference import evaluate
 from .ir.types import from_storage, is_float, to_storage
 
@@ -49,7 +49,7 @@ class Interpreted:
         if len(args) != len(self.specs):
             raise FeedError(f"expected {len(self.specs)} arguments, got {len(args)}")
         arrays = [as_array(s, a, lambda k=k: self.where(k)) for k, (s, a) in enumerate(zip(self.specs, args))]  # type: ignore[misc]
-        bind_sizes(self.specs, [a.shape for a in arrays], self.size_checks(), self.where)
+        bind_sizes(self.specs, [a.shape for a in arrays], size_checks(self.nodes), self.where)
         feeds = {n: from_storage(a, n.dtype) for n, a in zip(self.request.inputs, arrays)}
         with self.session.lock:
             variables = {n: from_storage(self.session.storage(n.name), n.dtype).copy() for n in self.nodes
@@ -68,9 +68,6 @@ class Interpreted:
             return out
         shown = [np.asarray(r)[()] for r in results]
         return shown[0] if self.single else shown
-
-    def size_checks(self) -> tuple[DimCheck, ...]:
-        return tuple(dict.fromkeys(c for n in self.nodes for c in n.checks))
 
     # -- mode="check" --
     def compare(self, feeds: Values, variables: Values, expected: Sequence[Any]) -> None:

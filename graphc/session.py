@@ -23,10 +23,11 @@ from .config import Options
 from .function import Function, closed
 from .interpreted import Interpreted
 from .io.tensors import read_tensors, write_tensors
-from .ir.errors import FeedError, GraphError, SessionError, user_line
+from .ir.errors import FeedError, GraphError, SessionError, Unsupported, user_line
 from .ir.node import Graph, Node, ancestors, default_graph, make, path_to, replaced
 from .ir.plan import Array
 from .ir.types import from_storage, storage_dtype, to_storage
+from .numerics import Checked
 
 Feeds = Mapping[Any, Any]
 
@@ -50,9 +51,11 @@ class Session:
     def __init__(self, graph: Graph | None = None, **options: Any) -> None:
         self.graph = graph or default_graph()
         self.options = Options.of(**options)
+        if self.options.threads > 1:
+            raise Unsupported(f"Session: threads={self.options.threads}: native code runs on one thread in this version")
         self.lock = threading.RLock()
         self.values: dict[str, np.ndarray[Any, Any]] = {}
-        self.functions: dict[Any, Function | Interpreted] = {}
+        self.functions: dict[Any, Callable[..., Any]] = {}
         self.is_closed = False
 
     def __enter__(self) -> Session:
@@ -90,7 +93,7 @@ class Session:
         results = iter(function(*feeds.values()))
         return rebuilt(fetches, results)
 
-    def function(self, inputs: Sequence[Node], outputs: Any, updates: Any = None, name: str = "main") -> Function | Interpreted:
+    def function(self, inputs: Sequence[Node], outputs: Any, updates: Any = None, name: str = "main") -> Callable[..., Any]:
         """A function of the inputs that returns the outputs and then gives variables their new values.
 
         inputs: placeholders or inner nodes, one per argument.  outputs: a node or a list of nodes.  updates: a dict or list
@@ -106,8 +109,8 @@ class Session:
         where = missing_or_path(request, list(inputs))
         if self.options.mode != "native":
             return Interpreted(self, request, single, where, self.options.mode == "check")
-        compiled = compile_request(request, self.options)
-        return Function(self, compiled, single, where)
+        function = Function(self, compile_request(request, self.options), single, where)
+        return Checked(function, request) if self.options.check_numerics else function
 
     # -- variables --
     def storage(self, name: str) -> np.ndarray[Any, Any]:

@@ -18,7 +18,7 @@ from graphc.ir.linmap import LinMap, add, compose, local_maps, merged, settled
 from graphc.ir.linmap.local import is_constant_in
 from graphc.ir.linmap.term import Opaque, Term
 from graphc.ir.node import Node, ancestors, located
-from graphc.ir.types import Shape, is_float
+from graphc.ir.types import Shape
 
 Pieces = list[Term | Opaque]
 
@@ -114,6 +114,3 @@ def forward(part: Between, seeds: Mapping[Node, LinMap], wanted: Sequence[Node],
                 pushed[node] = settled(tangent) if uses[node] + (node in targets) > 1 else tangent
     return [pushed.get(node, ()) for node in wanted]
 
-
-def differentiable(node: Node) -> bool:
-    return is_float(node.type.dtype)

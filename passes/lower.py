@@ -12,7 +12,19 @@ import hashlib
 from graphc.ir.dims import Dim, product, symbols_of
 from graphc.ir.errors import GraphError
 from graphc.ir.node import Node, ancestors
-from graphc.ir.plan import (Array, Buffer, Constant, Contraction, CopyStep, Kernel, KernelStep, Map, Program, RangeStep)
+from graphc.ir.plan import (
+    Array,
+    Buffer,
+    Constant,
+    Contraction,
+    CopyStep,
+    DimCheck,
+    Kernel,
+    KernelStep,
+    Map,
+    Program,
+    RangeStep,
+)
 from graphc.ir.types import to_storage
 
 from .groups import Group, form_groups
@@ -33,6 +45,7 @@ class Request:
     outputs: tuple[Node, ...]
     updates: tuple[tuple[Node, Node], ...] = ()  # (variable, new value)
     state: tuple[Node, ...] = ()  # the order of variables, where the caller fixes it
+    checks: tuple[DimCheck, ...] = ()  # what the graph required of sizes before nodes were rewritten
 
 
 def without_reshape(node: Node) -> Node:
@@ -69,6 +82,11 @@ def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
     return [loop_kernel(group, roots, stored)]
 
 
+def size_checks(nodes: Sequence[Node], more: Sequence[DimCheck] = ()) -> tuple[DimCheck, ...]:
+    """What nodes require of run-time sizes, each once."""
+    return tuple(dict.fromkeys([*more, *(c for n in nodes for c in n.checks)]))
+
+
 class Assembly:
     """Steps over nodes become steps over buffers."""
 
@@ -99,7 +117,7 @@ class Assembly:
             tuple(Array(f"output{k}", n.dtype, n.shape) for k, n in enumerate(self.request.outputs)),
             tuple(map(array, self.state)), tuple(self.constants), tuple(self.buffers),
             (*first, *self.kernel_steps(), *(CopyStep(self.number(source), target) for source, target in last)),
-            self.arena, tuple(dict.fromkeys(c for n in self.nodes for c in n.checks)), tuple(self.messages))
+            self.arena, size_checks(self.nodes, self.request.checks), tuple(self.messages))
 
     def symbols(self) -> tuple[str, ...]:
         """The run-time sizes; each must be the length of an axis of an input."""

@@ -10,7 +10,7 @@ A side is written as a function of its variables and called once:
     1.0        a literal: a uniform constant of that value; 0.0 is not -0.0
 
 Terms say nothing of dtype and shape, so a rule serves all of them.  Reductions have one attribute, their axes.
-`spread(s, A, x)` is the broadcast of s along new axes A to the shape of x: it brings back the axes that `sum(x, A)` drops.
+`spread(s, A, x)` is the broadcast of s along new axes A to the shape of x: it brings back what `sum(x, A)` drops.
 
 Matching is complete: it tries both orders of a commutative op, and goes back where a later part does not fit.  It
 recurses over the term, which is small, never over the graph.

@@ -5,8 +5,8 @@
 
 What every row must hold, and `tests/test_rules.py` tests by reading the tables:
 1. Both sides have the same type; where the right side comes out of another type the rule declines.
-2. (cost, number of ops, depth of signs, canonical order) strictly decreases, so rewriting ends.  Stability rules may cost
-   more; for them the test is that their own result is a fixed point.
+2. (cost, number of ops, depth of signs, canonical order) strictly decreases, so rewriting ends.  Stability rules may
+   cost more; for them the test is that their own result is a fixed point.
 3. Each rule is correct alone; the order of a table is preference.
 4. A rule is bit-identical for ±0, ±1, subnormals, huge numbers, ±inf and NaN (whose payload is not looked at), or says
    that it is not: `reorders=True` changes the order in which a sum is taken, which no op promises, and is bit-identical

@@ -1,4 +1,6 @@
-"""Random kernels: axes of every size, permuted, broadcast, reversed, shifted and guarded maps, several passes, kept rows."""
+"""Random kernels: axes of every size, permuted, broadcast, reversed, shifted and guarded maps, indices, several passes,
+kept rows, running sums, and results that accumulate.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ ELEMENTWISE = ("add", "sub", "mul", "maximum", "minimum")
 MONOIDS = ("add", "max", "min", "fastmax", "argmax", "argmin")
 
 
-def random_kernel(seed: int) -> Kernel:
+TABLE = 7
+
+
+def random_kernel(seed: int) -> tuple[Kernel, dict[int, int]]:
+    """A kernel, and the ranges of those arguments that are indices."""
     chance = random.Random(seed)
     rank = chance.randint(1, 4)
     extents = [chance.choice([*EXTENTS, *(Dim.symbol(s) for s in SYMBOLS)]) for _ in range(rank)]
@@ -25,8 +31,15 @@ def random_kernel(seed: int) -> Kernel:
     b = Builder(extents, [dtype] * inputs)
     arguments = b.arguments
     values = [_load(b, chance, i) for i in range(inputs)]
+    ranges: dict[int, int] = {}
+    index = -1
+    if chance.random() < 0.3:
+        index = _index(b, chance, values, ranges, dtype)
     reduced = sorted(chance.sample(range(rank), chance.randint(0, rank)))
-    kept: list[int] = []
+    if chance.random() < 0.15 and dtype != "uint8":
+        reduced = [chance.randrange(rank)]
+        step = b.const(1, dtype) if chance.random() < 0.5 else b.const(-1, dtype)
+        values.append(b.put("scan", step, values[-1], dtype=dtype, value=(reduced[0], chance.random() < 0.5)))
     for _ in range(chance.randint(1, 6)):
         kind = chance.choice(["elementwise"] * 3 + (["reduce"] * 2 + ["keep"] if reduced else ["iota"]))
         if kind == "elementwise":
@@ -36,14 +49,30 @@ def random_kernel(seed: int) -> Kernel:
             values.append(b.f("cast", number, dtype=dtype))
         elif kind == "keep":
             arguments.append(dtype)
-            kept.append(b.keep(len(arguments) - 1, b.f("add", values[0], chance.choice(values), dtype=dtype), _order(b, chance)))
-            values.append(kept[-1])
+            sum_ = b.f("add", values[0], chance.choice(values), dtype=dtype)
+            values.append(b.keep(len(arguments) - 1, sum_, _order(b, chance)))
         else:
             _reduce(b, chance, values, reduced, dtype)
-    for value in {values[-1], chance.choice(values)}:
+    for value in dict.fromkeys((values[-1], chance.choice(values))):
         arguments.append(dtype)
         b.store(len(arguments) - 1, b.f("add", value, values[0], dtype=dtype), _order(b, chance))
-    return b.kernel()
+    if not reduced and chance.random() < 0.3:
+        arguments.append(dtype)
+        along = [stride if chance.random() < 0.6 else 0 for stride in _order(b, chance)]
+        where = [(index, 1, TABLE)] if index >= 0 and chance.random() < 0.7 else []
+        b.store(len(arguments) - 1, values[0], along, kind="accumulate", indices=where)
+    return b.kernel(), ranges
+
+
+def _index(b: Builder, chance: random.Random, values: list[int], ranges: dict[int, int], dtype: str) -> int:
+    """Reads through an index that varies along some of the axes."""
+    b.arguments += ["int64", dtype]
+    number = len(b.arguments) - 2
+    ranges[number] = TABLE
+    index = b.load(number, [stride if chance.random() < 0.6 else 0 for stride in _order(b, chance)])
+    along = [stride * TABLE if chance.random() < 0.5 else 0 for stride in _order(b, chance)]
+    values.append(b.load(number + 1, along, indices=[(index, 1, TABLE)]))
+    return index
 
 
 def _reduce(b: Builder, chance: random.Random, values: list[int], reduced: list[int], dtype: str) -> None:

@@ -24,16 +24,17 @@ _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 class Fenced:
     """A region whose first and last page must not be touched."""
 
-    def __init__(self) -> None:
-        self.map = mmap.mmap(-1, (PAGES + 2) * PAGE)
+    def __init__(self, pages: int = PAGES) -> None:
+        self.nbytes = pages * PAGE
+        self.map = mmap.mmap(-1, self.nbytes + 2 * PAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        self.first, self.end = self.address + PAGE, self.address + (PAGES + 1) * PAGE
+        self.first, self.end = self.address + PAGE, self.address + PAGE + self.nbytes
         for fence in (self.address, self.end):
             if _libc.mprotect(fence, PAGE, 0):
                 raise OSError(ctypes.get_errno(), "mprotect")
 
     def place(self, array: np.ndarray, *, at_end: bool) -> int:
-        if array.nbytes > PAGES * PAGE:
+        if array.nbytes > self.nbytes:
             raise ValueError(f"{array.nbytes} bytes do not fit")
         where = self.end - array.nbytes if at_end else self.first
         ctypes.memmove(where, array.ctypes.data, array.nbytes)

@@ -9,7 +9,6 @@ import zlib
 import numpy as np
 
 import graphc.ir.ops  # noqa: F401  (fills the op table)
-from graphc.ir import build
 from graphc.ir.node import OPS, ancestors, constant, make
 from graphc.ir.types import is_float
 
@@ -42,7 +41,7 @@ def elementwise_samples(name):
     op = OPS[name]
     attrs = {"polygamma": {"order": 1}, "cast": {"dtype": "float64"}}.get(name, {})
     dtypes = operand_dtypes(op)
-    return [lambda shape=shape: build.make(name, [leaf(f"x{k}", *shape, dtype=d) for k, d in enumerate(dtypes)], **attrs)
+    return [lambda shape=shape: make(name, [leaf(f"x{k}", *shape, dtype=d) for k, d in enumerate(dtypes)], **attrs)
             for shape in SHAPES]
 
 
@@ -77,7 +76,7 @@ def einsum(labels, out, *shapes):
 
 
 def gather(shape, index, x_labels, index_labels, out):
-    return lambda: make("gather", (leaf("x", *shape), *(indices(*i) if i != () else constant(np.array(1)) for i in index)),
+    return lambda: make("gather", (leaf("x", *shape), *(constant(np.array(i or 1, "int64")) for i in index)),
                         x_labels=x_labels, index_labels=index_labels, out=out)
 
 
@@ -96,7 +95,8 @@ SAMPLES = {
     "broadcast": [unary("broadcast", s, shape=t, axes=a) for s, t, a in [
         ((), (3,), ()), ((2,), (2, 3), (0,)), ((2, 3), (2, 4, 3), (0, 2)), ((1,), (1, 2), (0,)), ((3,), (0, 3), (1,))]],
     "reshape": [unary("reshape", s, shape=t) for s, t in [
-        ((6,), (2, 3)), ((2, 3), (6,)), ((3, 4), (2, 6)), ((2, 3), (3, 2)), ((1, 4), (4, 1)), ((0, 3), (0,)), ((), (1, 1)),
+        ((6,), (2, 3)), ((2, 3), (6,)), ((3, 4), (2, 6)), ((2, 3), (3, 2)), ((1, 4), (4, 1)), ((0, 3), (0,)),
+        ((), (1, 1)),
         ((4, 6, 1), (3, 8)), ((2, 2, 3), (4, 3)), ((2, 3, 5), (5, 6))]],
     "transpose": [unary("transpose", s, axes=a) for s, a in [((2, 3), (1, 0)), ((2, 1, 3), (2, 0, 1)), ((), ())]],
     "slice": [window("slice", *row) for row in [
@@ -106,10 +106,12 @@ SAMPLES = {
         ((3,), (1,), (1,), (5,)), ((3,), (4,), (-2,), (5,)), ((2, 3), (0, 1), (1, 2), (2, 7)), ((1,), (0,), (1,), (4,)),
         ((1, 2), (2, 0), (1, 1), (3, 2)), ((0,), (0,), (1,), (3,))]],
     "concat": [lambda: make("concat", (leaf("x", 2, 3), leaf("y", 1, 3), leaf("z", 3, 3)), axis=0),
-               lambda: make("concat", (x := leaf("x", 2, 3), x), axis=1), lambda: make("concat", (leaf("x", 2),), axis=0),
+               lambda: make("concat", (x := leaf("x", 2, 3), x), axis=1),
+               lambda: make("concat", (leaf("x", 2),), axis=0),
                lambda: make("concat", (leaf("x", 0), leaf("y", 2)), axis=0)],
     "diagonal": [unary("diagonal", s, axes=a) for s, a in [
-        ((3,), ((0, 1),)), ((3, 2), ((0, 2), (1,))), ((2,), ((0, 1, 2),)), ((2, 3), ((1, 3), (0, 2))), ((1,), ((0, 1),))]],
+        ((3,), ((0, 1),)), ((3, 2), ((0, 2), (1,))), ((2,), ((0, 1, 2),)), ((2, 3), ((1, 3), (0, 2))),
+        ((1,), ((0, 1),))]],
     **{op: [unary(op, s, axes=a) for s, a in [*REDUCED, *([((0, 3), (0,))] if op in ("sum", "prod") else [])]]
        for op in ("sum", "prod", "max", "min")},
     "argmax": [unary("argmax", (2, 3), axis=1)], "argmin": [unary("argmin", (2, 3), axis=0)],
@@ -118,8 +120,10 @@ SAMPLES = {
     "einsum": [einsum(*row) for row in [
         (((0, 1), (1, 2)), (0, 2), (2, 3), (3, 4)), (((0, 1), (1,)), (0,), (2, 3), (3,)), (((0, 0),), (0,), (3, 3)),
         (((0, 0),), (), (3, 3)), (((0,), (1,)), (0, 1), (2,), (3,)), (((0,), (1,), (0, 1)), (), (2,), (3,), (2, 3)),
-        (((0, 1), (1, 2), (2, 3)), (3, 0), (2, 3), (3, 4), (4, 2)), (((0, 1, 2), (0, 2, 3)), (0, 1, 3), (2, 3, 4), (2, 4, 5)),
-        (((0, 0, 1), (1, 0)), (0,), (2, 2, 3), (3, 2)), (((0, 1), (2,)), (0,), (2, 3), (4,)), (((), (0,)), (0,), (), (3,)),
+        (((0, 1), (1, 2), (2, 3)), (3, 0), (2, 3), (3, 4), (4, 2)),
+        (((0, 1, 2), (0, 2, 3)), (0, 1, 3), (2, 3, 4), (2, 4, 5)),
+        (((0, 0, 1), (1, 0)), (0,), (2, 2, 3), (3, 2)), (((0, 1), (2,)), (0,), (2, 3), (4,)),
+        (((), (0,)), (0,), (), (3,)),
         (((0, 1), (1, 2)), (0, 2), (2, 0), (0, 3)), (((0, 1), (1, 2)), (0, 2), (1, 3), (3, 1)),
         (((0,), (0,), (0,)), (), (3,), (3,), (3,))]],
     "gather": [gather(*row) for row in [
@@ -127,7 +131,8 @@ SAMPLES = {
         ((2, 4), [((1, 1, 0), (3, -2, 3))], (0, ("index", 0)), ((0, 1),), (0, 1)),
         ((3, 3), [(0, 2, 2, 0), (1, 1, 0, 1)], (("index", 0), ("index", 1)), ((0,), (0,)), (0,)),
         ((3, 2), [()], (("index", 0), 0), ((),), (0,)), ((4,), [((0, 1), (3, 3))], (("index", 0),), ((0, 1),), (1, 0)),
-        ((1, 2), [(0, -1)], (("index", 0), 1), ((0,),), (1, 0)), ((3, 3), [(0, 2, 1)], (0, ("index", 0)), ((0,),), (0,))]],
+        ((1, 2), [(0, -1)], (("index", 0), 1), ((0,),), (1, 0)),
+        ((3, 3), [(0, 2, 1)], (0, ("index", 0)), ((0,),), (0,))]],
     "scatter_add": [scatter(*row) for row in [
         ((3, 2), [(1, -1, 1)], (("index", 0), 1), ((0,),), (0, 1), (4, 2)),
         ((4,), [(0, 2, 2, 0), (1, 1, 0, 1)], (("index", 0), ("index", 1)), ((0,), (0,)), (0,), (3, 3)),

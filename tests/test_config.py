@@ -18,7 +18,7 @@ def _no_switches(monkeypatch):
 
 def test_defaults():
     options = Options.of()
-    assert options.threads == usable_cores() >= 1
+    assert options.threads == 1
     assert (options.target, options.mode) == ("native", "native")
     assert options.verify is True
     assert (options.fast_math, options.check_numerics, options.time, options.rules) == (False,) * 4

@@ -3,6 +3,7 @@
 import doctest
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ RNG = np.random.default_rng(0)
 A = RNG.normal(size=(3, 4)).astype("float32")
 B = RNG.normal(size=(2, 3, 4))
 V = RNG.normal(size=4)
-I = RNG.integers(-5, 6, (3, 4)).astype("int32")
-T = I > 0
+K = RNG.integers(-5, 6, (3, 4)).astype("int32")
+T = K > 0
 
 
 def value(node, feeds=None):
@@ -44,42 +45,69 @@ def test_every_public_function_has_an_example(name):
     assert ">>> " in functions.PUBLIC[name].__doc__
 
 
+def test_graphc_gives_every_function_under_every_name():
+    for name, function in functions.PUBLIC.items():
+        assert getattr(gc, name) is function
+        assert name in gc.__all__
+    assert set(gc.__all__) <= set(dir(gc))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gc.nothing
+
+
+def test_the_examples_of_the_package_run():
+    with gc.Graph():
+        assert doctest.testmod(gc, extraglobs={"gc": gc}).failed == 0
+
+
 SAME_AS_NUMPY = [  # the same call in both
-    *((name, (A, A.T[:1].T)) for name in ("add", "subtract", "multiply", "divide", "floor_divide", "mod", "maximum", "minimum",
-                                          "copysign", "hypot", "arctan2", "equal", "less", "greater_equal", "logaddexp")),
-    *((name, (I, np.int32(3))) for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift", "mod",
+    *((name, (A, A.T[:1].T)) for name in ("add", "subtract", "multiply", "divide", "floor_divide", "mod", "maximum",
+                                          "minimum",
+                                          "copysign", "hypot", "arctan2", "equal", "less", "greater_equal",
+                                          "logaddexp")),
+    *((name, (K, np.int32(3))) for name in ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift",
+                                            "mod",
                                             "floor_divide", "divide", "power")),
-    *((name, (A,)) for name in ("negative", "absolute", "sign", "square", "reciprocal", "exp", "exp2", "expm1", "cbrt", "sin",
+    *((name, (A,)) for name in ("negative", "absolute", "sign", "square", "reciprocal", "exp", "exp2", "expm1",
+                                "cbrt", "sin",
                                 "cos", "tan", "sinh", "cosh", "tanh", "arcsinh", "arctan", "floor", "ceil", "trunc",
-                                "isnan", "isfinite", "ravel", "transpose", "flip", "cumsum", "cumprod", "diagonal", "trace")),
-    *((name, (T, I)) for name in ("logical_and", "logical_or", "logical_xor")), ("logical_not", (I,)), ("invert", (I,)),
-    *((name, (I,)) for name in ("floor", "round", "isnan", "sqrt", "exp", "mean", "sum", "prod", "any", "all", "max", "argmin")),
+                                "isnan", "isfinite", "ravel", "transpose", "flip", "cumsum", "cumprod", "diagonal",
+                                "trace")),
+    *((name, (T, K)) for name in ("logical_and", "logical_or", "logical_xor")), ("logical_not", (K,)), ("invert", (K,)),
+    *((name, (K,)) for name in ("floor", "round", "isnan", "sqrt", "exp", "mean", "sum", "prod", "any", "all", "max",
+                                "argmin")),
     ("where", (T, A, np.float32(0))), ("where", (T, 1, 2.5)), ("clip", (A, -0.5, 0.5)), ("clip", (A, None, 0.5)),
-    ("round", (A, 2)), ("round", (A * 1000, -2)), ("power", (A, 2)), ("power", (I, 2)), ("power", (A, 3.0)),
-    ("swapaxes", (B, 0, 2)), ("moveaxis", (B, 0, -1)), ("moveaxis", (B, (0, 1), (-1, 0))), ("expand_dims", (A, (0, -1))),
+    ("round", (A, 2)), ("round", (A * 1000, -2)), ("power", (A, 2)), ("power", (K, 2)), ("power", (A, 3.0)),
+    ("swapaxes", (B, 0, 2)), ("moveaxis", (B, 0, -1)), ("moveaxis", (B, (0, 1), (-1, 0))),
+    ("expand_dims", (A, (0, -1))),
     ("squeeze", (A[:, None, :1],)), ("squeeze", (A[:, None, :1], 1)), ("broadcast_to", (V, (3, 4))),
     ("reshape", (A, (2, -1))), ("reshape", (A, -1)), ("transpose", (B, (2, 0, 1))), ("flip", (B, (0, 2))),
-    ("tile", (A, (2, 1, 3))), ("tile", (V, 2)), ("repeat", (A, 2, 1)), ("repeat", (A, 2)), ("repeat", (A, [1, 0, 2], 0)),
-    ("roll", (A, 1)), ("roll", (A, -2, 1)), ("roll", (B, (1, -1), (0, 2))), ("concatenate", ([A, I],)),
+    ("tile", (A, (2, 1, 3))), ("tile", (V, 2)), ("repeat", (A, 2, 1)), ("repeat", (A, 2)),
+    ("repeat", (A, [1, 0, 2], 0)),
+    ("roll", (A, 1)), ("roll", (A, -2, 1)), ("roll", (B, (1, -1), (0, 2))), ("concatenate", ([A, K],)),
     ("concatenate", ([A, A], 1)), ("stack", ([V, V], 1)), ("stack", ([V, V],)),
     ("pad", (A, 1)), ("pad", (A, (1, 2), "edge")),
     ("pad", (A, ((2, 1), (3, 2)), "reflect")), ("pad", (A, (2, 1), "symmetric")), ("pad", (A, (3, 2), "wrap")),
-    ("matmul", (A, V)), ("matmul", (A, A.T)), ("matmul", (B, B.transpose(0, 2, 1))), ("matmul", (V, B.transpose(0, 2, 1))),
+    ("matmul", (A, V)), ("matmul", (A, A.T)), ("matmul", (B, B.transpose(0, 2, 1))),
+    ("matmul", (V, B.transpose(0, 2, 1))),
     ("matmul", (B[:1], B.transpose(0, 2, 1))), ("matmul", (B[:, None], B.transpose(0, 2, 1)[:1])), ("matmul", (V, V)),
-    ("matmul", (I, I.T)), ("matmul", (B, V)),
-    ("einsum", ("ij,kj->ik", A, A)), ("einsum", ("ij,kj", A, A)), ("einsum", ("...ij->...ji", B)), ("einsum", ("ii->i", A[:, :3])),
-    ("einsum", ("ii", A[:, :3])), ("einsum", ("i...,j...->ij...", B[0], A)), ("einsum", ("...i,...i", B, V)), ("einsum", ("ba", A)),
+    ("matmul", (K, K.T)), ("matmul", (B, V)),
+    ("einsum", ("ij,kj->ik", A, A)), ("einsum", ("ij,kj", A, A)), ("einsum", ("...ij->...ji", B)),
+    ("einsum", ("ii->i", A[:, :3])),
+    ("einsum", ("ii", A[:, :3])), ("einsum", ("i...,j...->ij...", B[0], A)), ("einsum", ("...i,...i", B, V)),
+    ("einsum", ("ba", A)),
     ("einsum", ("...ij,...jk->...ik", B[:1], B.transpose(0, 2, 1))), ("einsum", ("a,b,c->cab", V, V, V)),
     ("tensordot", (B, A)), ("tensordot", (B, A, ([2], [1]))), ("tensordot", (A, V, 1)), ("tensordot", (V, V, 0)),
     ("dot", (A, V)), ("dot", (A, B.transpose(0, 2, 1))), ("dot", (A, 2.0)), ("inner", (A, A)), ("inner", (A, 3.0)),
-    ("outer", (A, V)), ("trace", (B, 1, 1, 2)), ("trace", (I,)), ("diagonal", (B, -1, 2, 0)), ("diagonal", (A, 2)),
+    ("outer", (A, V)), ("trace", (B, 1, 1, 2)), ("trace", (K,)), ("diagonal", (B, -1, 2, 0)), ("diagonal", (A, 2)),
     ("diagonal", (A, 9)), ("diag", (V,)), ("diag", (V, 2)), ("diag", (V, -1)), ("diag", (A, 1)),
     ("take", (A, [2, -1], 0)), ("take", (A, [[0, 1], [2, 3]], 1)), ("take", (A, [5, 0])), ("take", (A, 1, 0)),
     ("take_along_axis", (A, np.argsort(A, 1), 1)), ("take_along_axis", (A, np.array([[1]] * 3), 1)),
     ("tril", (A,)), ("tril", (A, 1)), ("triu", (B, -1)), ("eye", (3,)), ("eye", (3, 4, 1)), ("eye", (3, 4, -1)),
-    ("arange", (5,)), ("arange", (1, 7, 2)), ("arange", (1.0, 2.0, 0.25)), ("linspace", (0, 1, 5)), ("zeros", ((2, 3),)),
-    ("ones", (3,)), ("full", ((2, 3), 7)), ("zeros_like", (A,)), ("ones_like", (I,)), ("full_like", (A, 3)),
-    ("argmax", (A,)), ("argmax", (A, 1)), ("argmin", (B, -1)), ("cumsum", (A, 1)), ("cumsum", (I, 0)), ("cumprod", (I, 1)),
+    ("arange", (5,)), ("arange", (1, 7, 2)), ("arange", (1.0, 2.0, 0.25)), ("linspace", (0, 1, 5)),
+    ("zeros", ((2, 3),)),
+    ("ones", (3,)), ("full", ((2, 3), 7)), ("zeros_like", (A,)), ("ones_like", (K,)), ("full_like", (A, 3)),
+    ("argmax", (A,)), ("argmax", (A, 1)), ("argmin", (B, -1)), ("cumsum", (A, 1)), ("cumsum", (K, 0)),
+    ("cumprod", (K, 1)),
     ("cumsum", (T, 0)),
 ]
 
@@ -128,7 +156,8 @@ def test_half_sums_are_accumulated_in_single():
     assert value(gc.mean(np.full(4096, 60000, "float16"))) == 60000
 
 
-@pytest.mark.parametrize("row", [[1.0, 2.0], [1000.0, 1000.0], [-math.inf, -math.inf], [-math.inf, 1.0], [math.inf, 1.0],
+@pytest.mark.parametrize("row", [[1.0, 2.0], [1000.0, 1000.0], [-math.inf, -math.inf], [-math.inf, 1.0],
+                                 [math.inf, 1.0],
                                  [math.inf, -math.inf], [math.nan, 1.0], [-1000.0, -1001.0]])
 def test_logsumexp(row):
     array = np.array([row])
@@ -151,11 +180,16 @@ def test_split(sections):
 
 
 INDICES = [
-    0, -1, slice(1, 3), slice(None, None, -1), slice(None, None, 2), slice(5, 1), slice(-2, None), slice(None, None, -2),
-    slice(2, None, -1), slice(100, None, -3), slice(-100, 2), None, Ellipsis, (0, 1, 2), (Ellipsis, 1), (1, Ellipsis), (slice(None), None, 1),
-    (Ellipsis, None, slice(0, 4, 3)), [1, 0], [[0, 1], [1, 0]], ([0, 1], [2, 0]), (slice(None), [2, 0, 0]), ([0, 1], slice(None), [3, 1]),
-    ([[0], [1]], [0, 2]), (0, [1, 2]), ([0, 1], 2), (slice(None), [0, 1], [2, 3]), ([1], None, slice(0, 2)), (np.array([True, False]),),
-    np.array([True, True]), (slice(None), np.array([True, False, True])), (slice(None), np.ones((3, 4), bool)), (np.int64(1), slice(1)),
+    0, -1, slice(1, 3), slice(None, None, -1), slice(None, None, 2), slice(5, 1), slice(-2, None),
+    slice(None, None, -2),
+    slice(2, None, -1), slice(100, None, -3), slice(-100, 2), None, Ellipsis, (0, 1, 2), (Ellipsis, 1), (1, Ellipsis),
+    (slice(None), None, 1),
+    (Ellipsis, None, slice(0, 4, 3)), [1, 0], [[0, 1], [1, 0]], ([0, 1], [2, 0]), (slice(None), [2, 0, 0]),
+    ([0, 1], slice(None), [3, 1]),
+    ([[0], [1]], [0, 2]), (0, [1, 2]), ([0, 1], 2), (slice(None), [0, 1], [2, 3]), ([1], None, slice(0, 2)),
+    (np.array([True, False]),),
+    np.array([True, True]), (slice(None), np.array([True, False, True])), (slice(None), np.ones((3, 4), bool)),
+    (np.int64(1), slice(1)),
     (slice(None), slice(3, 0, -2), slice(None)), [], (slice(0, 0),),
 ]
 
@@ -164,6 +198,28 @@ INDICES = [
 def test_indexing_is_numpys(index):
     node = gc.constant(B)
     agree(node[index], B[np.array(index, int) if isinstance(index, list) else index])
+
+
+def random_entry(rng, size):
+    bounds = [None, *range(-size - 2, size + 3)]
+    return rng.choice([
+        rng.randrange(-size, size), slice(None),
+        slice(rng.choice(bounds), rng.choice(bounds), rng.choice([None, 1, 2, -1, -3])),
+        np.array([rng.randrange(-size, size) for _ in range(2)]),
+        np.array([[rng.randrange(-size, size)] for _ in range(3)])])
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_random_indices_are_numpys(seed):
+    rng = random.Random(seed)
+    array = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
+    for _ in range(5):
+        index = [random_entry(rng, size) for size in array.shape[:rng.randrange(5)]]
+        if rng.random() < 0.4:
+            index.insert(rng.randrange(len(index) + 1), None)
+        if rng.random() < 0.3:
+            index.append(Ellipsis)
+        agree(gc.constant(array)[tuple(index)], array[tuple(index)])
 
 
 def test_indices_may_be_nodes():
@@ -182,21 +238,28 @@ def test_gather_scatter_and_one_hot():
 
 
 def test_operators_are_numpys():
-    a, b = gc.constant(I), gc.constant(np.int32(3))
-    for got, want in [(a + 1, I + 1), (1 - a, 1 - I), (a * 2.5, I * 2.5), (a / b, I / 3), (a // 2, I // 2), (a % 3, I % 3),
-                      (a ** 2, I ** 2), (2.0 ** a, 2.0 ** I), (-a, -I), (+a, I), (abs(a), abs(I)), (~a, ~I), (a < 2, I < 2),
-                      (a == 0, I == 0), (a & 1, I & 1), (1 | a, 1 | I), (a ^ b, I ^ 3), (a << 2, I << 2), (a >> 1, I >> 1),
-                      (a @ a.T, I @ I.T), (A @ a.T, A @ I.T), (A + a, A + I), (a.T, I.T), (a[0], I[0])]:
+    a, b = gc.constant(K), gc.constant(np.int32(3))
+    for got, want in [(a + 1, K + 1), (1 - a, 1 - K), (a * 2.5, K * 2.5), (a / b, K / 3), (a // 2, K // 2),
+                      (a % 3, K % 3),
+                      (a ** 2, K ** 2), (2.0 ** a, 2.0 ** K), (-a, -K), (+a, K), (abs(a), abs(K)), (~a, ~K),
+                      (a < 2, K < 2),
+                      (a == 0, K == 0), (a & 1, K & 1), (1 | a, 1 | K), (a ^ b, K ^ 3), (a << 2, K << 2),
+                      (a >> 1, K >> 1),
+                      (a @ a.T, K @ K.T), (A @ a.T, A @ K.T), (A + a, A + K), (a.T, K.T), (a[0], K[0])]:
         agree(got, want)
 
 
 def test_methods_are_numpys():
     a = gc.constant(A)
-    for got, want in [(a.sum(0), A.sum(0)), (a.mean(axis=1), A.mean(axis=1)), (a.max(), A.max()), (a.reshape(2, 6), A.reshape(2, 6)),
-                      (a.reshape((4, -1)), A.reshape(4, -1)), (a.transpose(), A.T), (a.transpose(1, 0), A.T), (a.transpose((1, 0)), A.T),
+    for got, want in [(a.sum(0), A.sum(0)), (a.mean(axis=1), A.mean(axis=1)), (a.max(), A.max()),
+                      (a.reshape(2, 6), A.reshape(2, 6)),
+                      (a.reshape((4, -1)), A.reshape(4, -1)), (a.transpose(), A.T), (a.transpose(1, 0), A.T),
+                      (a.transpose((1, 0)), A.T),
                       (a.astype("int32"), A.astype("int32")), (a.ravel(), A.ravel()), (a.clip(0, 1), A.clip(0, 1)),
-                      (a.cumsum(1), A.cumsum(1)), (a.var(ddof=1), A.var(ddof=1)), (a.argmax(0), A.argmax(0)), (a.repeat(2, 0), A.repeat(2, 0)),
-                      (a.dot(A.T), A.dot(A.T)), (a.round(1), A.round(1)), (a.take([0], 1), A.take([0], 1)), (a.squeeze(), A)]:
+                      (a.cumsum(1), A.cumsum(1)), (a.var(ddof=1), A.var(ddof=1)), (a.argmax(0), A.argmax(0)),
+                      (a.repeat(2, 0), A.repeat(2, 0)),
+                      (a.dot(A.T), A.dot(A.T)), (a.round(1), A.round(1)), (a.take([0], 1), A.take([0], 1)),
+                      (a.squeeze(), A)]:
         agree(got, want)
 
 
@@ -222,7 +285,8 @@ def symbolic(shape=("n", 4), dtype="float32"):
 
 
 @pytest.mark.parametrize("function", [
-    lambda x: x[1:3], lambda x: x[:-1], lambda x: x[::2], lambda x: x[::-1], lambda x: x[-1], lambda x: x[0], lambda x: x[1:, 0],
+    lambda x: x[1:3], lambda x: x[:-1], lambda x: x[::2], lambda x: x[::-1], lambda x: x[-1], lambda x: x[0],
+    lambda x: x[1:, 0],
     lambda x: x[-2:], lambda x: x[:, None, 1:], lambda x: x[::-2], lambda x: x[1::3],
     lambda x: x.mean(0), lambda x: x.var(0), lambda x: x.reshape(-1), lambda x: x.reshape(2, -1), lambda x: x.T @ x,
     lambda x: x.cumsum(0), lambda x: x.cumprod(0), lambda x: x.max(0), lambda x: x.argmax(), lambda x: x.repeat(2, 0)],
@@ -241,10 +305,13 @@ def test_symbolic_functions():
     x = symbolic()
     n = x.shape[0]
     for node, want in [(gc.tril(x), np.tril(array)), (gc.concat([x, x[:2]]), np.concatenate([array, array[:2]])),
-                       (gc.roll(x, 2, 0), np.roll(array, 2, 0)), (gc.flip(x), np.flip(array)), (gc.arange(n), np.arange(6)),
-                       (gc.arange(1, n, 2), np.arange(1, 6, 2)), (gc.arange(n, 0, -1), np.arange(6, 0, -1)), (gc.eye(n), np.eye(6)),
+                       (gc.roll(x, 2, 0), np.roll(array, 2, 0)), (gc.flip(x), np.flip(array)),
+                       (gc.arange(n), np.arange(6)),
+                       (gc.arange(1, n, 2), np.arange(1, 6, 2)), (gc.arange(n, 0, -1), np.arange(6, 0, -1)),
+                       (gc.eye(n), np.eye(6)),
                        (gc.pad(x, 1, "edge"), np.pad(array, 1, "edge")), (gc.split(x, 2)[1], array[3:]),
-                       (gc.tile(x, (2, 1)), np.tile(array, (2, 1))), (gc.norm(x, axis=0), np.linalg.norm(array, axis=0)),
+                       (gc.tile(x, (2, 1)), np.tile(array, (2, 1))),
+                       (gc.norm(x, axis=0), np.linalg.norm(array, axis=0)),
                        (gc.arange(n, 2 * n), np.arange(6, 12))]:
         got = evaluate([node, x], {x: array}, {})[0]
         assert got.dtype == want.dtype

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from kernel_cases import (
+    CASES,
+    Builder,
+    D,
+    N,
+    arguments_of,
+    bias,
+    differences,
+    elementwise,
+    folded,
+    histogram,
+    pad,
+    reference,
+    scatter_rows,
+    softmax,
+    straight_line,
+    transpose,
+    windows,
+)
+from kernel_fuzz import random_kernel
+from native_kernel import Native, executable_targets
 
 from codegen.kernel import emit_kernel, kernel_symbols, split_extent
 from codegen.target import machine
@@ -20,10 +41,6 @@ from codegen.text import Module
 from graphc.ir.dims import Dim, maximum, minimum
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel, Schedule
-from kernel_cases import (CASES, D, N, Builder, arguments_of, bias, differences, elementwise, folded, pad, reference,
-                          softmax, straight_line, transpose)
-from kernel_fuzz import random_kernel
-from native_kernel import Native, executable_targets
 
 TARGETS = executable_targets()
 LENGTHS = (*range(0, 20), 31, 32, 33, 47, 48, 63, 64, 65, 67)
@@ -67,11 +84,15 @@ def test_pieces_give_the_same_bits(name):
     kernel = build(Dim.symbol("n"), Dim.symbol("d"))
     native = Native(kernel)
     for sizes in ({"n": 13, "d": 29}, {"n": 40, "d": 5}):
-        arrays = arguments_of(kernel, sizes, ranges, np.random.default_rng(3))
-        whole = [array.copy() for array in arrays]
-        native(sizes, *whole)
-        native(sizes, *arrays, pieces=3)
-        assert all(a.tobytes() == b.tobytes() for a, b in zip(arrays, whole, strict=True))
+        same_in_pieces(native, kernel, sizes, ranges)
+
+
+def same_in_pieces(native: Native, kernel: Kernel, sizes: dict[str, int], ranges: dict[int, int]) -> None:
+    arrays = arguments_of(kernel, sizes, ranges, np.random.default_rng(3))
+    whole = [array.copy() for array in arrays]
+    native(sizes, *whole)
+    native(sizes, *arrays, pieces=3)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(arrays, whole, strict=True))
 
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -190,6 +211,12 @@ def test_sizes_are_polynomials_with_atoms():
         check(native, b.kernel(), {"n": size}, {}, 0, np.random.default_rng(11))
 
 
+def test_where_accumulating_kernels_may_be_split():
+    assert split_extent(scatter_rows(N, D, 9)) == D  # columns never meet
+    assert split_extent(windows(N, D)) == N  # rows never meet, columns do
+    assert split_extent(histogram(N, 9)) == 1
+
+
 def test_odd_names_of_symbols():
     n = Dim.symbol("batch size")
     kernel = bias(n, 5)
@@ -240,7 +267,18 @@ def test_guard_pages():
 def test_random_kernels(block, target):
     rng = np.random.default_rng(13)
     for seed in range(block * 25, block * 25 + 25):
-        kernel = random_kernel(seed)
+        kernel, ranges = random_kernel(seed)
         native = Native(kernel, target)
         for sizes in ({"p": 4, "q": 40}, {"p": 21, "q": 3}, {"p": 1, "q": 16}):
-            check(native, kernel, sizes, {}, 1e-5, rng)
+            check(native, kernel, sizes, ranges, 1e-5, rng)
+        same_in_pieces(native, kernel, {"p": 21, "q": 16}, ranges)
+
+
+def test_argmin_where_lanes_do_not_follow_the_order_of_the_indices():
+    b = Builder((40, 17), ("int64", "int64"))
+    smallest = b.reduce("argmin", b.load(0, (1, 40)), 0, 1)
+    b.store(1, b.put("second", smallest, dtype="int64"), (0, 0))
+    x, out = np.ones((17, 40), np.int64), np.zeros(1, np.int64)
+    x[13, 3] = x[3, 6] = 0
+    Native(b.kernel())({}, x, out)
+    assert out[0] == 3 * 17 + 13

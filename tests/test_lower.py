@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+import subprocess
+import sys
 
 import graphc as gc
 from graphc.ir.node import Graph, Node
@@ -178,3 +181,9 @@ def test_program_as_text(golden: Callable[[str], None]) -> None:
         x = gc.placeholder("float32", ("batch", 64), name="x")
         w = gc.variable(np.ones((64, 32), "float32"), name="w")
         golden(program_text(program([gc.nn.softmax(gc.relu(x @ w + 1.0))], [x])))
+
+
+def test_no_access_outside_the_buffers() -> None:
+    child = Path(__file__).with_name("program_guards.py")
+    result = subprocess.run([sys.executable, str(child)], cwd=child.parent, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"after {result.stdout[-300:]}\n{result.stderr[-3000:]}"

@@ -1,5 +1,6 @@
 """Every row of the op table: type rule and values against NumPy, the sympy form against the reference, partials against
-numerical derivatives of the sympy form.  The tests read the table, so a new row is tested without touching this file."""
+numerical derivatives of the sympy form.  The tests read the table,
+so a new row is tested without touching this file."""
 
 import itertools
 import math
@@ -21,9 +22,11 @@ from graphc.ir.types import DTYPES, FLOATS, numpy_dtype, round_bfloat16
 
 ELEMENTWISE = sorted(name for name, op in OPS.items() if op.kind == "elementwise" and name != "user")
 STATIC = {"polygamma": {"order": 2}, "cast": {"dtype": "float64"}}
-NUMPY = {"sub": "subtract", "mul": "multiply", "div": "true_divide", "neg": "negative", "abs": "absolute", "pow": "power",
+NUMPY = {"sub": "subtract", "mul": "multiply", "div": "true_divide", "neg": "negative", "abs": "absolute",
+         "pow": "power",
          "atan2": "arctan2", "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
-         "ge": "greater_equal", "bitwise_not": "invert", "round": "rint", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+         "ge": "greater_equal", "bitwise_not": "invert", "round": "rint", "asin": "arcsin", "acos": "arccos",
+         "atan": "arctan",
          "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh"}
 REAL = [d for d in DTYPES if d != "bfloat16"]
 
@@ -70,7 +73,8 @@ def test_dtypes_and_values_are_numpys(name):
             arrays[1] = np.abs(arrays[1] % 4).astype(dtypes[1])
         mixed = name in ("eq", "ne", "lt", "le", "gt", "ge") and np.result_type(*dtypes) == "float64" and not any(
             d.startswith("f") for d in dtypes)
-        rounding = name in ("floor", "ceil", "trunc", "round", "isnan", "isinf", "isfinite") and not dtypes[0].startswith("f")
+        rounding = name in ("floor", "ceil", "trunc", "round", "isnan", "isinf",
+                            "isfinite") and not dtypes[0].startswith("f")
         with np.errstate(all="ignore"):
             try:
                 want = ufunc(*arrays)
@@ -251,10 +255,14 @@ def partial_at(name, k, *values, **attrs):
 
 @pytest.mark.parametrize(("name", "k", "values", "want"), [
     ("relu", 0, (0.0,), 0.0), ("relu", 0, (-1.0,), 0.0), ("abs", 0, (0.0,), 0.0), ("sqrt", 0, (0.0,), math.inf),
-    ("maximum", 0, (1.0, 1.0), 0.5), ("maximum", 1, (1.0, 1.0), 0.5), ("maximum", 0, (2.0, 1.0), 1.0), ("minimum", 0, (2.0, 1.0), 0.0),
-    ("minimum", 1, (1.0, 1.0), 0.5), ("pow", 0, (0.0, 0.0), 0.0), ("pow", 0, (5.0, 0.0), 0.0), ("pow", 0, (0.0, 1.0), 1.0),
-    ("pow", 0, (0.0, 2.0), 0.0), ("pow", 1, (0.0, 2.0), 0.0), ("pow", 1, (0.0, 0.0), 0.0), ("pow", 0, (-2.0, 3.0), 12.0),
-    ("hypot", 0, (0.0, 0.0), 0.0), ("hypot", 1, (0.0, 2.0), 1.0), ("atan2", 0, (0.0, 0.0), 0.0), ("atan2", 1, (1e200, 1e200), -5e-201),
+    ("maximum", 0, (1.0, 1.0), 0.5), ("maximum", 1, (1.0, 1.0), 0.5), ("maximum", 0, (2.0, 1.0), 1.0),
+    ("minimum", 0, (2.0, 1.0), 0.0),
+    ("minimum", 1, (1.0, 1.0), 0.5), ("pow", 0, (0.0, 0.0), 0.0), ("pow", 0, (5.0, 0.0), 0.0),
+    ("pow", 0, (0.0, 1.0), 1.0),
+    ("pow", 0, (0.0, 2.0), 0.0), ("pow", 1, (0.0, 2.0), 0.0), ("pow", 1, (0.0, 0.0), 0.0),
+    ("pow", 0, (-2.0, 3.0), 12.0),
+    ("hypot", 0, (0.0, 0.0), 0.0), ("hypot", 1, (0.0, 2.0), 1.0), ("atan2", 0, (0.0, 0.0), 0.0),
+    ("atan2", 1, (1e200, 1e200), -5e-201),
     ("copysign", 0, (0.0, -1.0), 0.0), ("copysign", 0, (2.0, -0.0), -1.0), ("cbrt", 0, (0.0,), math.inf),
     ("expm1", 0, (-50.0,), math.exp(-50)), ("sigmoid", 0, (1000.0,), 0.0), ("sigmoid", 0, (-1000.0,), 0.0),
     ("softplus", 0, (1000.0,), 1.0), ("erfc", 0, (30.0,), 0.0), ("log1p", 0, (0.0,), 1.0), ("tanh", 0, (1000.0,), 0.0)])
@@ -287,13 +295,17 @@ def test_integer_edges_are_defined(dtype):
     x, y = leaves((dtype, ()), (dtype, ()))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for name, a, b, want in [("floor_divide", 7, 0, 0), ("mod", 7, 0, 0), ("pow", 2, 3, 8), ("add", limits.max, 1, limits.min),
+        for name, a, b, want in [("floor_divide", 7, 0, 0), ("mod", 7, 0, 0), ("pow", 2, 3, 8),
+                                 ("add", limits.max, 1, limits.min),
                                  ("left_shift", 1, limits.bits, 0), ("right_shift", limits.max, limits.bits, 0)]:
             assert run(build.elementwise(name, x, y), np.array(a, dtype), np.array(b, dtype)) == want, name
         if limits.min < 0:
-            for name, a, b, want in [("floor_divide", limits.min, -1, limits.min), ("floor_divide", -7, 2, -4), ("mod", -7, 2, 1),
-                                     ("mod", 7, -2, -1), ("mod", limits.min, -1, 0), ("pow", 2, -1, 0), ("pow", -1, -3, -1),
-                                     ("pow", -1, -2, 1), ("pow", 1, -9, 1), ("pow", 0, -1, 0), ("right_shift", -1, limits.bits, -1)]:
+            for name, a, b, want in [("floor_divide", limits.min, -1, limits.min), ("floor_divide", -7, 2, -4),
+                                     ("mod", -7, 2, 1),
+                                     ("mod", 7, -2, -1), ("mod", limits.min, -1, 0), ("pow", 2, -1, 0),
+                                     ("pow", -1, -3, -1),
+                                     ("pow", -1, -2, 1), ("pow", 1, -9, 1), ("pow", 0, -1, 0),
+                                     ("right_shift", -1, limits.bits, -1)]:
                 assert run(build.elementwise(name, x, y), np.array(a, dtype), np.array(b, dtype)) == want, name
 
 
@@ -301,7 +313,8 @@ def test_nan_and_signs():
     x, y = leaves(("float64", ()), ("float64", ()))
     nan = math.nan
     for name in ("maximum", "minimum"):
-        assert math.isnan(run(build.elementwise(name, x, y), nan, 1.0)) and math.isnan(run(build.elementwise(name, x, y), 1.0, nan))
+        assert math.isnan(run(build.elementwise(name, x, y), nan,
+                              1.0)) and math.isnan(run(build.elementwise(name, x, y), 1.0, nan))
     for name in ("sign", "relu", "sigmoid", "softplus", "round", "abs", "erf", "erfc", "lgamma", "digamma"):
         assert math.isnan(run(build.elementwise(name, x), nan, 0.0)), name
     assert [float(run(build.elementwise("round", x), v, 0.0)) for v in (0.5, 1.5, 2.5, -0.5)] == [0.0, 2.0, 2.0, -0.0]
@@ -313,16 +326,19 @@ def test_nan_and_signs():
 
 # -- special functions --
 def test_special_functions_are_scipys():
-    x = np.concatenate([np.random.default_rng(0).uniform(-30, 30, 2000), [1e5, 1e-10, 1e300, 0.0, -0.0, -1.0, np.inf, -np.inf, np.nan]])
+    x = np.concatenate([np.random.default_rng(0).uniform(-30, 30, 2000),
+                        [1e5, 1e-10, 1e300, 0.0, -0.0, -1.0, np.inf, -np.inf, np.nan]])
     with np.errstate(all="ignore"):
         for name in ("erf", "erfc"):
-            np.testing.assert_allclose(getattr(special, name)(x), getattr(scipy.special, name)(x), rtol=1e-13, atol=1e-300)
+            np.testing.assert_allclose(getattr(special, name)(x), getattr(scipy.special, name)(x), rtol=1e-13,
+                                       atol=1e-300)
         log_gamma = np.where(x == -np.inf, np.inf, scipy.special.gammaln(x))  # C says inf
         np.testing.assert_allclose(special.lgamma(x), log_gamma, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(special.digamma(x), scipy.special.digamma(x), rtol=1e-12, atol=1e-12)
         for order in (1, 2, 3, 6):
             positive = np.where(x > 0, x, 1.0)
-            np.testing.assert_allclose(special.polygamma(order, positive), scipy.special.polygamma(order, positive), rtol=1e-13)
+            np.testing.assert_allclose(special.polygamma(order, positive), scipy.special.polygamma(order, positive),
+                                       rtol=1e-13)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
@@ -333,7 +349,8 @@ def test_polygamma_of_negative_numbers(order):
 
 # -- ops made by users --
 def test_partials_of_a_users_op():
-    op = gc.elementwise(lambda m, x, y: m.softplus(x) * y + m.where(x > y, m.sqrt(m.abs(x)), y / x) - m.polygamma(x, order=1))
+    op = gc.elementwise(lambda m, x,
+                        y: m.softplus(x) * y + m.where(x > y, m.sqrt(m.abs(x)), y / x) - m.polygamma(x, order=1))
     for values in [(1.5, 0.5), (0.5, 1.5), (2.0, -3.0)]:
         nodes = leaves(*[("float64", ())] * 2)
         node = op(*nodes)
@@ -363,6 +380,7 @@ def test_every_structural_row_has_a_derivative_or_is_constant():
 
 def test_a_users_expression_is_checked():
     x, = leaves(("float64", ()))
-    for expression, message in [(((("no_such", (0,), None)),), "no_such"), ((("exp", (1,), None),), "beyond"), ((), "needs an entry")]:
+    for expression, message in [(((("no_such", (0,), None)),), "no_such"), ((("exp", (1,), None),), "beyond"),
+                                ((), "needs an entry")]:
         with pytest.raises(gc.GraphError, match=message):
             make("user", (x,), name="f", expression=expression, arity=1)

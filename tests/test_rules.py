@@ -267,7 +267,7 @@ def test_no_row_of_real_numbers_could_be_an_exact_row():
 @pytest.mark.parametrize("exponent, product", [
     (2.0, lambda x: x * x), (1.0, lambda x: x), (0.0, np.ones_like), (-1.0, lambda x: 1 / x), (0.5, np.sqrt)])
 def test_powers_that_are_rewritten_are_what_numpy_computes(exponent, product):
-    """Where one number is the exponent of all elements NumPy takes these shortcuts itself; its general pow rounds worse."""
+    """With one number as the exponent of all elements NumPy takes these shortcuts; its general pow rounds worse."""
     for dtype in ("float32", "float64"):
         with Graph():
             x = make("placeholder", name="x", dtype=dtype, shape=(100_021,))

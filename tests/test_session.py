@@ -78,7 +78,7 @@ def test_sizes_that_must_agree_are_checked_when_bound() -> None:
     z = x + y
     with gc.Session() as sess:
         assert sess.run(z, {x: [1, 2], y: [3, 4]}).tolist() == [4, 6]
-        with pytest.raises(gc.ShapeError, match=r"expected n == m, got 3 and 2 with m = 2, n = 3"):
+        with pytest.raises(gc.ShapeError, match=r"expected m == n, got 2 and 3 with m = 2, n = 3"):
             sess.run(z, {x: [1, 2], y: [3, 4, 5]})
 
 
@@ -276,3 +276,21 @@ def test_options_are_checked() -> None:
         gc.Session(mode="fast")
     with pytest.raises(gc.GraphError, match="target"):
         gc.Session(target="pdp-11").run(gc.constant(1.0) + 1)
+
+
+def test_check_numerics_names_the_first_bad_node() -> None:
+    x = gc.placeholder("float64", (3,), name="x")
+    w = gc.variable(np.ones(3), name="w")
+    y = gc.exp(gc.log(x) * w)
+    with gc.Session(check_numerics=True) as sess:
+        step = sess.function([x], y.sum(), updates={w: w / x})
+        assert step([1.0, 2.0, 3.0]) == 6
+        with pytest.raises(gc.GraphError, match=r"log of float64\[3\] is nan at \(1,\)"):
+            step([1.0, -1.0, 1.0])
+        with pytest.raises(gc.GraphError, match="check_numerics"):
+            step([1.0, 0.0, 1.0])
+
+
+def test_more_threads_than_there_are_yet() -> None:
+    with pytest.raises(gc.Unsupported, match="one thread"):
+        gc.Session(threads=4)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir import build
+from graphc.ir import build, text as text_form
 from graphc.ir.node import Graph, ancestors, constant, make
 from graphc.ir.reference import evaluate
-from graphc.ir.text import text
 from passes.decompose import best_pairs, decompose, greedy_pairs
 from passes.simplify import simplify
 from passes.stabilise import stabilise
+
+
+def text(fetches):
+    """The text form without the source lines, which move with every edit of this file."""
+    return re.sub(r" +# .*", "", text_form.text(fetches))
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +39,7 @@ def leaf(name="x", shape=(3, 4), dtype="float32"):
 # -- simplify --
 def test_identities_vanish(golden):
     x, y = leaf("x"), leaf("y")
-    z = ((x * 1.0 + -(-y)) / 1.0 - -x) + (-y) * 2.0
+    z = ((x * 1.0 + -(-y)) / 1.0 - -x) + (-y) * 2.0  # noqa: B002
     golden(text(simplify([z])))
 
 
@@ -99,20 +104,20 @@ def test_no_recursion_and_linear_time(run):
     """100,000 nodes in less than 5 s, half of them to be rewritten, on a chain that any recursion would choke on."""
     x = leaf("x", (4,))
     y = x
-    for k in range(50_000):
+    for k in range(66_667):
         y = gc.sin(y) * 1.0 if k % 2 else y * x
-    start = time.perf_counter()
+    start = time.process_time()
     result, = run([y])
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     assert result.type == y.type
     assert seconds < 5 * slowness(), f"{seconds:.1f} s"
 
 
 def slowness():
     """How much slower this machine is just now than one that does this loop in 0.05 s; at least 1."""
-    start = time.perf_counter()
+    start = time.process_time()
     sum(k * k for k in range(600_000))
-    return max(1.0, (time.perf_counter() - start) / 0.05)
+    return max(1.0, (time.process_time() - start) / 0.05)
 
 
 # -- stabilise --
@@ -137,6 +142,15 @@ def test_gradients_through_the_untaken_branch_are_no_nan():
     gradient, = gc.gradients(gc.sum(y), [x])
     value, = evaluate(stabilise([gradient]), {x: np.array([[0.0, -1.0, 1.0, 4.0]] * 3)}, {})
     np.testing.assert_allclose(value[0], [0.0, 0.0, 1.5, 0.5])
+
+
+def test_the_derivative_of_a_stabilised_loss_is_stable_too():
+    x = leaf("x")
+    e = gc.exp(x)
+    loss, = stabilise([gc.sum(gc.log(e / gc.sum(e, axis=1, keepdims=True))[:, 0])], keep=[x])
+    gradient, = gc.gradients(loss, [x])
+    value, = evaluate([gradient], {x: np.array([[1000.0, 0.0, 0.0, -1000.0]] * 3)}, {})
+    np.testing.assert_array_equal(value, np.zeros((3, 4)))
 
 
 # -- decompose --

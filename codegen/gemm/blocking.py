@@ -26,6 +26,7 @@ LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first
 PACKED_DEPTH = 256  # the same for packed panels
 BLOCK_BYTES = 1 << 19  # of b, packed: half of the second-level cache
 MOST_ROWS = 1344  # rows whose partial sums wait in the workspace
+MANY_ROWS = 64  # so many make it worth while to copy a few columns of b into vectors with unused lanes
 WHOLE = 1 << 40  # a block that holds the axis, whatever its length
 PADDING = 16  # elements after each row of a packed panel, so that rows do not share cache sets
 
@@ -68,10 +69,11 @@ def blocking(contraction: Contraction, target: Target) -> Blocking:
     kind = REGISTER[contraction.dtype]
     size = kind_bits(kind) // 8
     lanes = target.vector_bits // (8 * size)
+    padded = isinstance(n, int) and isinstance(m, int) and 1 < n < lanes and m >= MANY_ROWS and n & (n - 1) != 0
     if isinstance(n, int):
-        lanes = power_below(max(min(lanes, n), 1))
+        lanes = 2 * power_below(n) if padded else power_below(max(min(lanes, n), 1))
     rows, vectors = tile_shape(m, n, lanes, target)
-    direct_b = may_stay(contraction, size, rows[0])
+    direct_b = False if padded else may_stay(contraction, size, rows[0])
     kc, nc, mc = block_sizes(contraction, size, rows[0], vectors[0] * lanes, direct_b is True)
     has_blocks = not isinstance(contraction.depth, int) or contraction.depth > kc
     static = not has_blocks and isinstance(m, int) and isinstance(n, int)
@@ -85,6 +87,8 @@ def block_sizes(contraction: Contraction, size: int, rows: int, width: int, dire
     m, depth = contraction.extents[-2], contraction.depth
     few = isinstance(m, int) and m <= 2 * rows
     longest = (WHOLE if few else LONGEST_DEPTH) if direct else PACKED_DEPTH
+    if is_one_panel(contraction, width):  # a is read once: nothing of it need stay in a cache
+        longest = max(longest, BLOCK_BYTES // (width * size))
     if isinstance(depth, int):
         kc = rounded(-(-depth // max(-(-depth // longest), 1)), 4) if depth > longest else max(depth, 1)
         whole = direct and depth <= kc
@@ -96,6 +100,12 @@ def block_sizes(contraction: Contraction, size: int, rows: int, width: int, dire
         nc = rounded(-(-n // max(round(n / nc), 1)), width) or width
     most = -(-m // max(-(-m // MOST_ROWS), 1)) if isinstance(m, int) else MOST_ROWS
     return kc, nc, rounded(max(most, 1), rows)
+
+
+def is_one_panel(contraction: Contraction, width: int) -> bool:
+    """All columns are in one tile."""
+    n = contraction.extents[-1]
+    return isinstance(n, int) and n <= width
 
 
 def rounded(value: int, multiple: int) -> int:
@@ -118,7 +128,9 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
 def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
     """Whether a is read in place: of the accumulator's kind, strides known, its rows in different cache sets."""
     row, step = contraction.a.strides[-3], contraction.a.strides[-1]
-    if contraction.arguments[contraction.a.argument] != contraction.dtype or not chosen.direct_b:
+    if contraction.arguments[contraction.a.argument] != contraction.dtype:
+        return False
+    if not chosen.direct_b and not is_one_panel(contraction, chosen.columns):
         return False
     if not isinstance(row, int) or not isinstance(step, int) or not isinstance(contraction.depth, int):
         return False

@@ -251,7 +251,7 @@ class _Driver:
     # -- packing b --
     def pack_b(self, block: Block) -> None:
         """Packs b's block; fewer columns than a vector are one panel, whose other columns hold anything."""
-        if isinstance(self.n, int):
+        if isinstance(self.n, int) and self.n >= self.chosen.lanes:
             self.pack_wide(block)
             return
 
@@ -262,6 +262,9 @@ class _Driver:
         def narrow() -> list[Int]:
             self.packer.lines(*self.b_copy(block, ColumnPanel(0, 0, self.n, 0, 0)), block.depth, self.n)
             return []
+        if isinstance(self.n, int):
+            narrow()
+            return
         is_wide = self.function.value(f"icmp sge i64 {self.n}, {self.chosen.lanes}")
         self.function.choose(is_wide, [], wide, narrow)
 

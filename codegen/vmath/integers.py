@@ -105,9 +105,14 @@ def _truncated(lanes: Lanes, dtype: str, a: str, b: str) -> str:
 
 
 def power(lanes: Lanes, dtype: str, a: str, b: str) -> str:
-    """a^b by squaring, wrapping; b must not be negative (taken as unsigned here)."""
+    """a^b by squaring, wrapping.  A negative b gives 1/a^-b cut towards 0: 0 but for a = 1 and a = -1."""
     kind = REGISTER[dtype]
     vector = lanes.vector(kind)
+    signed = not dtype.startswith("uint")
+    zero, one = lanes.literal(kind, 0), lanes.literal(kind, 1)
+    if signed:
+        negative = lanes.value(f"icmp slt {vector} {b}, {zero}")
+        b = lanes.pick(kind, negative, lanes.binary("and", kind, b, one), b)  # all that 1 and -1 depend on
 
     def square(values: list[str]) -> tuple[list[str], str]:
         total, base, exponent = values
@@ -117,5 +122,10 @@ def power(lanes: Lanes, dtype: str, a: str, b: str) -> str:
         more = lanes.value(f"icmp ne {vector} {rest}, {lanes.literal(kind, 0)}")
         return [total, lanes.binary("mul", kind, base, base), rest], more
 
-    one = lanes.literal(kind, 1)
-    return lanes.repeat([(vector, one), (vector, a), (vector, b)], square)[0]
+    result = lanes.repeat([(vector, one), (vector, a), (vector, b)], square)[0]
+    if not signed:
+        return result
+    unit = lanes.value(f"icmp ult {vector} {lanes.binary('add', kind, a, one)}, {lanes.literal(kind, 3)}")
+    cut = lanes.pick(kind, unit, result, zero)  # a = -1, 0, 1: 0 to the power 1 or 0 needs care below
+    zero_base = lanes.value(f"icmp eq {vector} {a}, {zero}")
+    return lanes.pick(kind, negative, lanes.pick(kind, zero_base, zero, cut), result)

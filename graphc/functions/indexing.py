@@ -34,9 +34,12 @@ def getitem(x: Node, index: Any) -> Node:
     """
     entries = list(index) if isinstance(index, tuple) else [index]
     entries = [e for entry in entries for e in normal(x, entry)]
-    entries = with_ellipsis(x, entries)
-    sliced, pending = basic(x, entries)
-    return advanced(sliced, pending) if any(isinstance(p, Node) for p in pending) else sliced
+    sliced, pending = basic(x, with_ellipsis(x, entries))
+    if not any(isinstance(p, Node) for p in pending):
+        return sliced
+    # Beside index arrays a number is one too: if a slice, None or ellipsis parts them, their axes come first.
+    places = [k for k, entry in enumerate(entries) if isinstance(entry, (int, Dim, Node))]
+    return advanced(sliced, pending, together=places[-1] - places[0] == len(places) - 1)
 
 
 def normal(x: Node, entry: Any) -> list[Any]:
@@ -135,8 +138,11 @@ def slice_range(x: Node, axis: int, entry: slice, size: Size) -> tuple[Size, int
 
 
 # -- run-time indices --
-def advanced(x: Node, pending: Sequence[Node | None]) -> Node:
-    """x[..., i, ..., j, ...] with index nodes, which broadcast against each other."""
+def advanced(x: Node, pending: Sequence[Node | None], *, together: bool) -> Node:
+    """x[..., i, ..., j, ...] with index nodes, which broadcast against each other.
+
+    Their axes stand where the first of them stood if they were written `together`, else in front.
+    """
     axes = [k for k, index in enumerate(pending) if index is not None]
     indices = [index for index in pending if index is not None]
     for index in indices:
@@ -151,7 +157,6 @@ def advanced(x: Node, pending: Sequence[Node | None]) -> Node:
     x_labels: list[Any] = list(range(x.ndim))
     for number, axis in enumerate(axes):
         x_labels[axis] = ("index", number)
-    together = axes == list(range(axes[0], axes[0] + len(axes)))
     before = [k for k in range(axes[0]) if k not in axes] if together else []
     after = [k for k in range(x.ndim) if k not in axes and k not in before]
     return build.gather(x, [node for node, _ in smalls], x_labels, labels, (*before, *fresh, *after))

@@ -62,7 +62,8 @@ def _pieces(members: Mapping[str, Sequence[Chunk]]) -> Iterator[Chunk]:
         nbytes, crc = sum(memoryview(piece).nbytes for piece in data), _crc(data)
         head = LOCAL.pack(b"PK\3\4", 45, UTF8, 0, 0, DATE, crc, FULL, FULL, len(name), SIZES64.size)
         yield head + name.encode("ascii") + SIZES64.pack(1, SIZES64.size - 4, nbytes, nbytes)
-        entry = ENTRY.pack(b"PK\1\2", 45, 45, UTF8, 0, 0, DATE, crc, FULL, FULL, len(name), PLACES64.size, 0, 0, 0, 0, FULL)
+        entry = ENTRY.pack(b"PK\1\2", 45, 45, UTF8, 0, 0, DATE, crc, FULL, FULL, len(name), PLACES64.size,
+                           0, 0, 0, 0, FULL)
         entries.append(entry + name.encode("ascii") + PLACES64.pack(1, PLACES64.size - 4, nbytes, nbytes, position))
         yield from data
         position += LOCAL.size + len(name) + SIZES64.size + nbytes

@@ -55,7 +55,7 @@ def tensor_chunks(tensors: Tensors) -> Sequence[Chunk]:
     """The member's data in pieces: header, then the arrays."""
     if METADATA in tensors:
         raise GraphError(f"a tensor cannot be named {METADATA!r}: the file format uses that name itself")
-    stored = {name: _stored(array, dtype) for name, (dtype, array) in tensors.items()}
+    stored = {name: stored_array(array, dtype) for name, (dtype, array) in tensors.items()}
     header: dict[str, Any] = {name: {} for name in tensors}
     position = 0
     chunks: list[Chunk] = []
@@ -71,14 +71,22 @@ def tensor_chunks(tensors: Tensors) -> Sequence[Chunk]:
     return [len(text).to_bytes(8, "little"), text, *chunks]
 
 
-def _stored(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
-    """The array as the file holds it, bit by bit where the dtype can."""
+def stored_array(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
+    """The array as files hold it, with the bits of every NaN that the dtype can hold."""
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(array, np.float32).view(np.uint32).reshape(np.shape(array))
         exact = not (bits & np.uint32(0xFFFF)).any()  # then even the bits of a NaN are kept
         array = (bits >> np.uint32(16)).astype(np.uint16) if exact else to_storage(array, dtype)
     kind = storage_dtype(dtype).newbyteorder("<")
-    return np.array(array, kind, order="C", ndmin=0)
+    return np.array(array, kind, order="C")
+
+
+def array_of_bytes(data: np.ndarray[Any, Any], dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """The array that `stored_array` made these bytes of; ValueError for a bool that is neither 0 nor 1."""
+    if dtype == "bool" and data.size and data.max() > 1:
+        raise ValueError(f"is of dtype bool and holds the byte {int(data.max())}")
+    array = data.view(storage_dtype(dtype).newbyteorder("<")).astype(storage_dtype(dtype), copy=False)
+    return from_storage(array.reshape(shape), dtype)
 
 
 # -- reading --
@@ -148,9 +156,9 @@ def _arrays(archive: Archive, member: Member, specs: Sequence[Spec], crc: int,
             view = room.data
             archive.read_into(start + begin, view)
             crc = zlib.crc32(view, crc)
-        if dtype == "bool" and end > begin and room.max() > 1:
-            archive.refuse(f"tensor {name!r} is of dtype bool and holds the byte {int(room.max())}")
-        array = room.view(storage_dtype(dtype).newbyteorder("<")).astype(storage_dtype(dtype), copy=False)
-        found[name] = dtype, from_storage(array.reshape(shape), dtype)
+        try:
+            found[name] = dtype, array_of_bytes(room, dtype, shape)
+        except ValueError as fault:
+            archive.refuse(f"tensor {name!r} {fault}")
     archive.check_crc(member, crc)
     return {name: found[name] for name, *_ in specs}

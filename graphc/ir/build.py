@@ -155,12 +155,19 @@ def broadcasting(name: str, nodes: Sequence[Node], attrs: dict[str, Any]) -> Nod
     smalls = [shrunk(n, len(shape)) for n in nodes]
     used = tuple(sorted({axis for _, axes in smalls for axis in axes}))
     if len(used) == len(shape):
-        return make(name, tuple(broadcast_to(n, shape) if n.type.rank != len(shape) or n.type.shape != shape else n
-                                for n in nodes), **attrs)
+        spread = [n if lines_up(n.type.shape, shape) else broadcast_to(n, shape) for n in nodes]
+        return make(name, tuple(spread), **attrs)
     place = {axis: k for k, axis in enumerate(used)}
     inner = tuple(shape[axis] for axis in used)
     small = make(name, tuple(broadcast(n, inner, tuple(place[axis] for axis in axes)) for n, axes in smalls), **attrs)
     return broadcast(small, shape, used)
+
+
+def lines_up(shape: Shape, target: Shape) -> bool:
+    """Whether no axis is repeated or added; symbolic sizes that differ are for the type rule to check."""
+    return shape == target or (len(shape) == len(target) and not any(
+        isinstance(size, int) and size == 1 and not (isinstance(other, int) and other == 1)
+        for size, other in zip(shape, target)))
 
 
 def shrunk(node: Node, rank: int) -> tuple[Node, tuple[int, ...]]:

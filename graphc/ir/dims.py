@@ -170,10 +170,18 @@ def maximum(a: int | Dim, b: int | Dim) -> int | Dim:
 
 def sign(size: int | Dim) -> int | None:
     """1 where the size is never negative, -1 where it is never positive, None where that is not known (0 gives 1)."""
-    factors = [c for m, c in terms_of(size) if all(isinstance(atom, str) for atom in m)]
+    factors = [c for m, c in terms_of(size) if all(map(is_never_negative, m))]
     if len(factors) < len(terms_of(size)):
         return None
     return 1 if all(c >= 0 for c in factors) else -1 if all(c <= 0 for c in factors) else None
+
+
+def is_never_negative(atom: Atom) -> bool:
+    if isinstance(atom, str):
+        return True
+    name, a, b = atom
+    signs = (sign(a), sign(b))
+    return 1 in signs if name == "max" else signs == (1, 1)
 
 
 def known_equal(a: int | Dim, b: int | Dim) -> bool | None:
@@ -259,15 +267,21 @@ def decode(data: Any) -> int | Dim:
     """Reads what `encode` wrote; ValueError for anything else."""
     if type(data) is int:
         return data
+    if not isinstance(data, list) or not data:
+        raise ValueError(f"not a size: {data!r}")
     total: int | Dim = 0
     try:
         for factor, monomial in data:
             term: int | Dim = int(factor)
             for a in monomial:
-                if not isinstance(a, str) and a[0] not in FUNCTIONS:
-                    raise ValueError(f"unknown function {a[0]!r}")
-                term = term * (Dim.symbol(a) if isinstance(a, str) else call(a[0], decode(a[1]), decode(a[2])))
+                term = term * (Dim.symbol(a) if isinstance(a, str) else decode_call(*a))
             total = total + term
-    except (TypeError, IndexError, KeyError) as fault:
-        raise ValueError(f"not a size: {data!r}") from fault
+    except (TypeError, ValueError) as fault:
+        raise ValueError(f"not a size: {data!r}: {fault}") from fault
     return total
+
+
+def decode_call(name: str, a: Any, b: Any) -> int | Dim:
+    if name not in FUNCTIONS:
+        raise ValueError(f"unknown function {name!r}")
+    return call(name, decode(a), decode(b))

@@ -114,6 +114,24 @@ class Bits:
         return f"Bits({self.dtype}{list(self.array.shape)})"
 
 
+def _operator(name: str) -> Callable[[Node, Any], Node]:
+    def method(self: Node, other: Any) -> Node:
+        return METHODS[name](self, other)
+    return method
+
+
+def _reflected(name: str) -> Callable[[Node, Any], Node]:
+    def method(self: Node, other: Any) -> Node:
+        return METHODS[name](other, self)
+    return method
+
+
+def _method(name: str) -> Callable[..., Node]:
+    def method(self: Node, *args: Any, **kwargs: Any) -> Node:
+        return METHODS[name](self, *args, **kwargs)
+    return method
+
+
 class Node:
     """A vertex of a static graph: a value that will exist at run time.
 
@@ -200,42 +218,65 @@ class Node:
     def astype(self, dtype: Any) -> Node:
         return METHODS["cast"](self, dtype)
 
+    # -- operators, by NumPy's rules --
+    __add__ = _operator("add")
+    __radd__ = _reflected("add")
+    __sub__ = _operator("subtract")
+    __rsub__ = _reflected("subtract")
+    __mul__ = _operator("multiply")
+    __rmul__ = _reflected("multiply")
+    __truediv__ = _operator("divide")
+    __rtruediv__ = _reflected("divide")
+    __floordiv__ = _operator("floor_divide")
+    __rfloordiv__ = _reflected("floor_divide")
+    __mod__ = _operator("mod")
+    __rmod__ = _reflected("mod")
+    __pow__ = _operator("power")
+    __rpow__ = _reflected("power")
+    __matmul__ = _operator("matmul")
+    __rmatmul__ = _reflected("matmul")
+    __and__ = _operator("bitwise_and")
+    __rand__ = _reflected("bitwise_and")
+    __or__ = _operator("bitwise_or")
+    __ror__ = _reflected("bitwise_or")
+    __xor__ = _operator("bitwise_xor")
+    __rxor__ = _reflected("bitwise_xor")
+    __lshift__ = _operator("left_shift")
+    __rlshift__ = _reflected("left_shift")
+    __rshift__ = _operator("right_shift")
+    __rrshift__ = _reflected("right_shift")
+    __lt__ = _operator("less")
+    __le__ = _operator("less_equal")
+    __gt__ = _operator("greater")
+    __ge__ = _operator("greater_equal")
+    __eq__ = _operator("equal")  # type: ignore[assignment]
+    __ne__ = _operator("not_equal")  # type: ignore[assignment]
+    __neg__ = _method("negative")
+    __pos__ = _method("positive")
+    __abs__ = _method("absolute")
+    __invert__ = _method("invert")
 
-def _operator(name: str) -> Callable[..., Node]:
-    def method(self: Node, other: Any) -> Node:
-        return METHODS[name](self, other)
-    return method
-
-
-def _reflected(name: str) -> Callable[..., Node]:
-    def method(self: Node, other: Any) -> Node:
-        return METHODS[name](other, self)
-    return method
-
-
-def _method(name: str) -> Callable[..., Node]:
-    def method(self: Node, *args: Any, **kwargs: Any) -> Node:
-        return METHODS[name](self, *args, **kwargs)
-    return method
-
-
-BINARY = {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "floordiv": "floor_divide",
-          "mod": "mod", "pow": "power", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or",
-          "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift"}
-COMPARISONS = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
-               "ne": "not_equal"}
-UNARY = {"neg": "negative", "pos": "positive", "abs": "absolute", "invert": "invert"}
-PLAIN = ("sum", "mean", "max", "min", "prod", "var", "std", "argmax", "argmin", "any", "all", "ravel", "squeeze", "dot",
-         "cumsum", "cumprod", "clip", "round", "take", "repeat")
-for _name, _target in BINARY.items():
-    setattr(Node, f"__{_name}__", _operator(_target))
-    setattr(Node, f"__r{_name}__", _reflected(_target))
-for _name, _target in COMPARISONS.items():
-    setattr(Node, f"__{_name}__", _operator(_target))
-for _name, _target in UNARY.items():
-    setattr(Node, f"__{_name}__", _method(_target))
-for _name in PLAIN:
-    setattr(Node, _name, _method(_name))
+    # -- NumPy's methods --
+    sum = _method("sum")
+    mean = _method("mean")
+    max = _method("max")
+    min = _method("min")
+    prod = _method("prod")
+    var = _method("var")
+    std = _method("std")
+    argmax = _method("argmax")
+    argmin = _method("argmin")
+    any = _method("any")
+    all = _method("all")
+    ravel = _method("ravel")
+    squeeze = _method("squeeze")
+    dot = _method("dot")
+    cumsum = _method("cumsum")
+    cumprod = _method("cumprod")
+    clip = _method("clip")
+    round = _method("round")
+    take = _method("take")
+    repeat = _method("repeat")
 
 
 @dataclass(eq=False)
@@ -331,7 +372,8 @@ def make(name: str, operands: Iterable[Node] = (), /, graph: Graph | None = None
     node = Node()
     node.op, node.operands, node.attrs, node.type, node.loc = op, operands, attrs, kind, loc
     node.graph, node.scope = graph, scope
-    node.checks = tuple([DimCheck(c.relation, c.a, c.b, f"{name}: {c.message}\n  at {loc}") for c in need.checks])
+    node.checks = tuple([DimCheck(c.relation, c.a, c.b, f"{name}: {c.message}\n  at {loc}{operand_lines(operands)}")
+                         for c in need.checks])
     with graph.lock:
         node.id = next(graph.numbers)
         return graph.interned.setdefault(key, node)

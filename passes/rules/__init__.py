@@ -1,4 +1,4 @@
-"""The tables of rewrite rules.  A file is a subject; `ALL` is read by the tests, so a row in a table is a tested row."""
+"""The tables of rewrite rules.  A file is a subject; the tests read `ALL`, so a row in a table is a tested row."""
 
 from __future__ import annotations
 

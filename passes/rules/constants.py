@@ -30,16 +30,16 @@ def sum_of_uniform(node: Node) -> Node | None:
     """n equal numbers add up to n times the number, where no partial sum is rounded."""
     x, axes = node.operands[0], node.attrs["axes"]
     value = uniform_value(x)
-    count = build_count(x, axes)
+    count = count_of(x, axes)
     if value is None or count is None or value != int_or_nan(value):
         return None
     limit = 2 ** MANTISSA[x.dtype] if x.dtype in FLOATS else 2 ** 7
     if abs(value) * count > limit or (value == 0 and str(value).startswith("-")):
         return None
-    return build.full(x.dtype in FLOATS and float(value * count) or value * count, x.dtype, node.shape, x.graph)
+    return build.full(value * count, x.dtype, node.shape, x.graph)
 
 
-def build_count(x: Node, axes: tuple[int, ...]) -> int | None:
+def count_of(x: Node, axes: tuple[int, ...]) -> int | None:
     """How many elements are added, if that is known."""
     count = 1
     for axis in axes:

@@ -20,12 +20,12 @@ NEVER_MINUS_ZERO = frozenset({"exp", "exp2", "abs", "sigmoid", "softplus", "cosh
 
 
 def never_minus_zero(x: Node) -> bool:
-    return x.op.name in NEVER_MINUS_ZERO
+    return bool(x.op.name in NEVER_MINUS_ZERO)
 
 
 def is_native(x: Node) -> bool:
     """A dtype in which NumPy's power takes the root and the reciprocal where one exponent serves all elements."""
-    return x.dtype in ("float32", "float64")
+    return bool(x.dtype in ("float32", "float64"))
 
 
 def has_exact_reciprocal(c: Node) -> bool:
@@ -34,9 +34,9 @@ def has_exact_reciprocal(c: Node) -> bool:
     if value is None or not math.isfinite(value) or value == 0 or abs(math.frexp(value)[0]) != 0.5:
         return False
     if c.dtype == "bfloat16":
-        return 2.0**-126 <= abs(value) <= 2.0**126
+        return bool(2.0**-126 <= abs(value) <= 2.0**126)
     limits = np.finfo(numpy_dtype(c.dtype))
-    return float(limits.tiny) <= abs(value) <= 1 / float(limits.tiny)
+    return bool(float(limits.tiny) <= abs(value) <= 1 / float(limits.tiny))
 
 
 def canonical_order(node: Node) -> Node | None:

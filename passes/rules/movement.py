@@ -150,6 +150,11 @@ def joined_leaves(dtype: str) -> Node:
     return make("concat", leaves(dtype, 2), axis=0)
 
 
+def with_new_axis(dtype: str) -> Node:
+    row, = leaves(dtype, 1, (4,))
+    return make("reshape", (make("broadcast", (row,), shape=(3, 4), axes=(1,)),), shape=(3, 1, 4))
+
+
 def with_empty_part(dtype: str) -> Node:
     x, = leaves(dtype, 1)
     return make("concat", (x, make("slice", (x,), starts=(0, 0), steps=(1, 1), shape=(0, 4))), axis=0)
@@ -162,7 +167,8 @@ RULES: list[Rule] = [
     step("transpose_of_broadcast", ("transpose",), transpose_of_broadcast,
          example=lambda dtype: make("transpose", (spread_leaf(dtype),), axes=(2, 1, 0))),
     step("slice_of_broadcast", ("slice",), slice_of_broadcast,
-         example=lambda dtype: make("slice", (spread_leaf(dtype),), starts=(1, 0, 3), steps=(1, 2, -1), shape=(2, 2, 3))),
+         example=lambda dtype: make("slice", (spread_leaf(dtype),), starts=(1, 0, 3), steps=(1, 2, -1),
+                                    shape=(2, 2, 3))),
     step("slice_of_pad", ("slice",), slice_of_pad,
          example=lambda dtype: make("slice", (padded_leaf(dtype),), starts=(1, 0), steps=(1, 2), shape=(3, 4))),
     step("pad_of_pad", ("pad",), pad_of_pad,
@@ -172,7 +178,5 @@ RULES: list[Rule] = [
     step("concat_of_concat", ("concat",), concat_of_concat,
          example=lambda dtype: make("concat", (joined_leaves(dtype), *leaves(dtype, 1)), axis=0)),
     step("concat_without_empty", ("concat",), concat_without_empty, example=with_empty_part),
-    step("reshape_of_broadcast", ("reshape",), reshape_of_broadcast,
-         example=lambda dtype: make("reshape", (make("broadcast", (leaves(dtype, 1, (4,))[0],), shape=(3, 4), axes=(1,)),),
-                                    shape=(3, 1, 4))),
+    step("reshape_of_broadcast", ("reshape",), reshape_of_broadcast, example=with_new_axis),
 ]

@@ -84,7 +84,7 @@ def sum_of_broadcast(node: Node) -> Node | None:
     rest = [k for k in range(spread.ndim) if k not in copied]
     count = 1
     for k in copied:
-        count *= int(spread.shape[k])  # type: ignore[arg-type]
+        count *= int(spread.shape[k])
     small = build.broadcast(build.elementwise("mul", x, count), tuple(spread.shape[k] for k in rest),
                             tuple(rest.index(k) for k in spread.attrs["axes"]))
     return build.reduce(node.op.name, small, tuple(rest.index(k) for k in axes if k not in copied))

@@ -12,12 +12,12 @@ from dataclasses import replace
 from .. import build
 from ..node import Node
 from ..types import Shape
-from .contract import contract, estimate
+from .contract import absorbed, contract, estimate
 from .dense import dense_node, full_tensor
 from .network import Network
-from .tensors import arranged, elementwise_product, scaled
+from .tensors import arranged, scaled
 from .term import ZERO, Factor, LinMap, Opaque, Size, Term, View
-from .views import reduce_views, see_through
+from .views import SEEN, known_value, reduce_views, see_through
 
 MOST_TERMS = 4  # a map that is no vector and has more is written out
 
@@ -76,9 +76,15 @@ def identity(shape: Shape) -> LinMap:
 def diagonal(partial: Node | float, shape: Shape) -> LinMap:
     """Elementwise multiplication by the partial."""
     labels, sizes = axes_of(shape)
-    if isinstance(partial, Node):
-        return linear_map(labels, labels, sizes, factors=[(partial, labels)])
-    return linear_map(labels, labels, sizes, coef=float(partial))
+    if not isinstance(partial, Node):
+        return linear_map(labels, labels, sizes, coef=float(partial))
+    if shape and 1 not in shape and 0 not in shape:  # most elementwise ops: the form is known
+        if partial.op.name not in SEEN:
+            return (Term(labels, labels, shape, ((partial, labels),)),)
+        inner = partial.operands[0] if partial.op.name == "broadcast" else partial
+        if inner.type.rank == 0 and (value := known_value(inner)) is not None:
+            return (Term(labels, labels, shape, coef=value),)
+    return linear_map(labels, labels, sizes, factors=[(partial, labels)])
 
 
 def vector(node: Node) -> LinMap:
@@ -140,26 +146,16 @@ def product(x: Term | Opaque, y: Term | Opaque) -> LinMap:
 
 def scaling(x: Term, y: Term) -> Term | None:
     """x after a diagonal y whose axes are those of x, the commonest product; None where it is not that simple."""
-    if x.views or len(y.factors) > 1 or tuple([x.sizes[a] for a in x.inn]) != y.sizes or len(set(x.inn)) < len(x.inn):
-        return None
-    if not y.factors:
-        return x if y.coef == 1.0 else replace(x, coef=x.coef * y.coef)
-    (node, atoms), = y.factors
-    new = tuple([x.inn[a] for a in atoms])
-    if len(x.factors) > 1:
+    if x.views or tuple([x.sizes[a] for a in x.inn]) != y.sizes or len(set(x.inn)) < len(x.inn):
         return None
     coef = x.coef * y.coef
-    if not x.factors:
-        return Term(x.out, x.inn, x.sizes, ((node, new),), (), coef)
-    old = x.factors[0]
-    if set(old[1]) <= set(new):
-        atoms = new
-    elif set(new) <= set(old[1]):
-        atoms = old[1]
-    else:
-        return None
-    sizes = dict(enumerate(x.sizes))
-    return Term(x.out, x.inn, x.sizes, (elementwise_product(old, (node, new), atoms, sizes),), (), coef)
+    if not y.factors:
+        return x if y.coef == 1.0 else replace(x, coef=coef)
+    moved = [(node, tuple([x.inn[a] for a in atoms])) for node, atoms in y.factors]
+    factors = absorbed([*x.factors, *moved], dict(enumerate(x.sizes)))
+    if len(factors) > 1:
+        factors.sort(key=lambda f: (f[1], f[0].id))
+    return Term(x.out, x.inn, x.sizes, tuple(factors), (), coef)
 
 
 def swept_forward(x: Opaque, y: LinMap) -> LinMap:
@@ -230,7 +226,8 @@ def merge(a: Term, b: Term) -> Term | None:
     common = set(a.factor_keys) & set(b.factor_keys)
     own = [f for f, key in zip(a.factors, a.factor_keys) if key not in common]
     its = [f for f, key in zip(b.factors, b.factor_keys) if key not in common]
-    if len(own) > 1 or len(its) > 1 or len(common) + len(own) != len(a.factors) or not (own or its):
+    own, its = numbers_folded(own), numbers_folded(its)
+    if len(own) > 1 or len(its) > 1:
         return None
     summed = sum_of_factors(own[0] if own else None, a.coef, its[0] if its else None, b.coef, a, b)
     if summed is None:
@@ -240,6 +237,17 @@ def merge(a: Term, b: Term) -> Term | None:
     net.out, net.inn = net.load(replace(a, factors=(), coef=coef))
     net.factors = [f for f, key in zip(a.factors, a.factor_keys) if key in common] + [(node, atoms)]
     return net.freeze()
+
+
+def numbers_folded(factors: list[Factor]) -> list[Factor]:
+    """Numbers multiplied into the one tensor beside them, if there is one."""
+    tensors = [f for f in factors if f[1]]
+    if len(factors) < 2 or len(tensors) > 1:
+        return factors
+    (node, atoms), *numbers = sorted(factors, key=lambda f: -len(f[1]))
+    for number, _ in numbers:
+        node = build.elementwise("mul", node, number)
+    return [(node, atoms)]
 
 
 def sum_of_factors(f: Factor | None, p: float, g: Factor | None, q: float, a: Term,

@@ -13,7 +13,7 @@ from .. import build
 from ..dims import Dim, product as total, substitute, symbols_of
 from ..node import Node, default_graph
 from .network import Network
-from .tensors import condition_of, contraction, elementwise_product, reduced, size_node
+from .tensors import condition_of, contraction, elementwise_product, reduced, scaled, size_node
 from .term import Factor, Size
 
 TYPICAL = 64  # stands for every symbolic size where orders are compared
@@ -25,7 +25,7 @@ def estimate(size: Size) -> int:
     if not isinstance(size, Dim):
         return size
     known = substitute(size, {name: TYPICAL for name in symbols_of(size)})
-    return int(known)  # type: ignore[arg-type]
+    return int(known)
 
 
 def contract(net: Network) -> None:
@@ -145,8 +145,7 @@ def outer(factors: Sequence[Factor], coef: float, sizes: Mapping[int, Size], pla
     """The product of factors that share no summed atom; the coefficient goes into the smallest."""
     ordered = sorted(factors, key=lambda f: estimate(f[0].type.size))
     first: tuple[Node, tuple[int, ...]] = ordered[0]
-    if coef != 1.0:
-        first = (build.elementwise("mul", first[0], coef) if coef != -1.0 else build.elementwise("neg", first[0]), first[1])
+    first = scaled(first[0], coef), first[1]
     for factor in ordered[1:]:
         first = pair(first, factor, {*first[1], *factor[1]}, sizes, place)
     return first

@@ -1,7 +1,7 @@
 """Multiplications of the products that maps are made of, for planning.
 
-A planner composes maps whose factors are placeholders of the same types (`ghosts`), in a graph of its own: the same code
-runs, so the price of a product is the price of the nodes that it would build.
+A planner composes maps whose factors are placeholders of the same types (`ghosts`), in a graph of its own: the same
+code runs, so the price of a product is the price of the nodes that it would build.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PRODUCTS = ("mul", "div")
 
 
 def multiplications(node: Node) -> Size:
-    """Scalar multiplications and divisions of one node; an einsum of n operands is taken as n - 1 products at full size."""
+    """Scalar multiplications and divisions of one node; an einsum of n operands counts as n - 1 full products."""
     if node.op.name in PRODUCTS:
         return node.type.size
     if node.op.name == "linear_scan":
@@ -55,10 +55,15 @@ def finish_price(m: LinMap, out_shape: tuple[Size, ...], in_shape: tuple[Size, .
 
 
 def ghosts(m: LinMap, graph: Graph, names: dict[Node, Node]) -> LinMap:
-    """The map with placeholders of the same types as factors; `names` keeps equal factors equal across maps."""
-    return tuple(replace(term, factors=tuple((ghost(node, graph, names), atoms) for node, atoms in term.factors),
-                         views=tuple(view if view.index is None else replace(view, index=ghost(view.index, graph, names))
-                                     for view in term.views)) if isinstance(term, Term) else term for term in m)
+    """The map with placeholders of the same types for nodes; `names` keeps equal nodes equal across maps."""
+    return tuple(ghost_term(piece, graph, names) if isinstance(piece, Term) else piece for piece in m)
+
+
+def ghost_term(term: Term, graph: Graph, names: dict[Node, Node]) -> Term:
+    factors = tuple((ghost(node, graph, names), atoms) for node, atoms in term.factors)
+    views = tuple(view if view.index is None else replace(view, index=ghost(view.index, graph, names))
+                  for view in term.views)
+    return replace(term, factors=factors, views=views)
 
 
 def ghost(node: Node, graph: Graph, names: dict[Node, Node]) -> Node:

@@ -192,7 +192,7 @@ def run_joined(run: list[Piece], axis: int) -> list[Piece]:
     """One piece: the pieces of a run and zeros between them."""
     if len(run) == 1:
         return run
-    starts, first = run[0]
+    starts = run[0][0]
     nodes: list[Node] = []
     end = starts[axis]
     for begin, x in run:

@@ -1,9 +1,9 @@
 """Two views of one target make an equation between their sources, `sum(stride * source) + base = 0`.
 
 It is solved by levels: where the largest stride S exceeds what all smaller ones can add up to, the part at S and the
-rest are zero each.  A level ties at most two atoms, `a = offset +- b`: they are identified, one is a slice of the other,
-or both are slices of a new atom (the overlap).  A slice against a pad, a split against a join, a flip against a flip
-cancel this way.  An atom that spans a level is split at it.  What is not solved stays as it is, which is right too.
+rest are zero each.  A level ties at most two atoms, `a = offset +- b`: they are identified, one is a slice of the
+other, or both are slices of a new atom (the overlap).  A slice against a pad, a split against a join, a flip against
+a flip cancel this way.  An atom that spans a level is split at it.  What is not solved stays, which is right too.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def carry_out(net: Network, step: Step) -> None:
         return
     has_fresh = any(FRESH in view.sources for view in step.views)
     atom = net.fresh(step.overlap) if has_fresh else FRESH
-    net.views += [View(v.target, v.base, tuple((atom if a == FRESH else a, s) for a, s in v.strides)) for v in step.views]
+    net.views += [View(v.target, v.base, tuple((atom if a == FRESH else a, s) for a, s in v.strides))
+                  for v in step.views]
 
 
 def at_most(a: Size, b: Size) -> bool:

@@ -124,7 +124,7 @@ class Network:
         return node, new
 
     def renamed_view(self, view: View, became: Mapping[int, tuple[int, ...]]) -> View:
-        """The view between new atoms; a target that was split stays as an inner atom (of which `rewire` makes a view)."""
+        """The view between new atoms; a target that was split stays as an inner atom, tied to its parts by `rewire`."""
         target = became.get(view.target, (view.target,))
         kept = target[0] if len(target) == 1 else view.target
         if view.index is not None:

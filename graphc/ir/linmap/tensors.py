@@ -1,8 +1,10 @@
 """Node-level operations on labelled tensors: a factor is a node with one atom per axis.
 
-    arranged   transposed and broadcast to a list of atoms          product   elementwise, by atoms
-    selected   the target's axis of a factor, read through a view   placed    the sources' axes written along the target's
-    scaled     times a Python number                                reduced   atoms summed away, repeated ones made one
+    arranged    transposed and broadcast to a list of atoms
+    selected    the target's axis of a factor, read through a view
+    placed      the sources' axes written along the target's
+    reduced     atoms summed away, repeated ones made one
+    scaled, elementwise_product, contraction    products
 
 A factor that is a cast of booleans is a **mask**: multiplying by it is a choice (`where`), because what it masks is a
 structural zero and must stay zero beside an infinite value.
@@ -13,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from .. import build
-from ..dims import Dim, product as total, sign
+from ..dims import Atom, Dim, collapsed, product as total, sign
 from ..errors import Unsupported
 from ..node import Graph, Node, make
 from ..types import promote
@@ -168,16 +170,25 @@ def agreement(view: View, sizes: Sizes, dtype: str, graph: Graph) -> Factor:
 
 
 def size_node(size: Size, graph: Graph) -> Node:
-    """An int64 scalar that holds the size at run time."""
+    """An int64 scalar that holds the size at run time: positive parts less negative ones, each counted as a length."""
     if not isinstance(size, Dim):
         return build.scalar(int(size), "int64", graph)
-    if sign(size) != 1:
-        raise Unsupported(f"linear map: an index with the symbolic part {size}, which may be negative (stage: derivatives)")
-    return build.reduce_sum(build.ones("int64", (size,), graph), (0,))
+    parts = [collapsed({m: abs(c) for m, c in size.terms if (c > 0) == is_positive}) for is_positive in (True, False)]
+    if not all(never_negative(atom) for monomial, _ in size.terms for atom in monomial):
+        raise Unsupported(f"linear map: an index with the symbolic part {size}, which may be negative "
+                          "(stage: derivatives)")
+    counts = [build.scalar(part, "int64", graph) if isinstance(part, int) else
+              build.reduce_sum(build.ones("int64", (part,), graph), (0,)) for part in parts]
+    return counts[0] if parts[1] == 0 else build.elementwise("sub", counts[0], counts[1])
+
+
+def never_negative(atom: Atom) -> bool:
+    """A symbol, or a function of sizes that are never negative."""
+    return isinstance(atom, str) or (sign(atom[1]) == 1 and sign(atom[2]) == 1)
 
 
 def placed(factor: Factor, views: Sequence[View], sizes: Sizes) -> Factor:
-    """sum over the views' sources of factor[.., sources, ..] at their targets, zero elsewhere; one pad for all blocks."""
+    """sum over the sources of factor[.., sources, ..] at the targets, zero elsewhere; one pad for all blocks."""
     factor = reduced(factor, factor[1])
     missing = [a for view in views for a in view.sources if a not in factor[1]]
     if missing:

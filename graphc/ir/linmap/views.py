@@ -66,7 +66,7 @@ SEEN = {"broadcast": see_broadcast, "transpose": see_transpose, "neg": see_neg}
 
 
 def known_value(node: Node) -> float | None:
-    """The number that a scalar is, if it is finite: 0 times the others is a structural matter only beside finite ones."""
+    """The number that a scalar is, if it is finite; an infinite one must meet masks, so it stays a factor."""
     if node.op.name == "constant":
         value = float(node.attrs["value"].array)
     elif node.op.kind == "elementwise" and all(o.op.name == "constant" for o in node.operands):
@@ -136,26 +136,26 @@ def read(net: Network) -> bool:
 def chain(net: Network) -> bool:
     """Composes a view with the view of one of its sources."""
     targets = views_by_target(net)
-    for k, outer in enumerate(net.views):
-        for source in outer.sources:
-            inner = next((v for v in targets.get(source, ()) if v is not outer), None)
+    for k, view in enumerate(net.views):
+        for source in view.sources:
+            inner = next((v for v in targets.get(source, ()) if v is not view), None)
             if inner is not None:
-                net.views[k] = composed(net, outer, inner)
+                net.views[k] = composed(net, view, inner)
                 return True
     return False
 
 
-def composed(net: Network, outer: View, inner: View) -> View:
-    """outer after inner, where inner's target is a source of outer."""
-    if outer.index is not None:
-        index, labels = selected((outer.index, outer.labels), inner, net.sizes)
-        return View(outer.target, index=index, labels=labels)
-    stride = dict(outer.strides)[inner.target]
-    rest = tuple((atom, s) for atom, s in outer.strides if atom != inner.target)
+def composed(net: Network, view: View, inner: View) -> View:
+    """view after inner, where inner's target is a source of view."""
+    if view.index is not None:
+        index, labels = selected((view.index, view.labels), inner, net.sizes)
+        return View(view.target, index=index, labels=labels)
+    stride = dict(view.strides)[inner.target]
+    rest = tuple((atom, s) for atom, s in view.strides if atom != inner.target)
     if inner.index is None:
         inside = tuple((atom, stride * s) for atom, s in inner.strides)
-        return View(outer.target, outer.base + stride * inner.base, merged_strides(rest + inside))
-    return mixed(net, View(outer.target, outer.base, rest), stride, inner)
+        return View(view.target, view.base + stride * inner.base, merged_strides(rest + inside))
+    return mixed(net, View(view.target, view.base, rest), stride, inner)
 
 
 def mixed(net: Network, affine: View, stride: Size, inner: View) -> View:

@@ -14,6 +14,7 @@ Integers: x // 0 = x % 0 = 0; a power with a negative exponent is truncated towa
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache, partial
 import math
 from typing import Any
 
@@ -33,9 +34,10 @@ Partial = Callable[..., Any] | None
 # -- dtype rules --
 def by(ufunc: Any) -> Rule:
     """The promotion of a NumPy ufunc."""
-    return lambda operands: ufunc_types(ufunc, operands)
+    return cache(partial(ufunc_types, ufunc))
 
 
+@cache
 def comparison(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     """Both sides in their common dtype; signed against uint64 has none that is exact."""
     wanted, result = ufunc_types(np.less, operands)
@@ -44,6 +46,7 @@ def comparison(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     return wanted, result
 
 
+@cache
 def choice(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     """bool, then two branches of a common dtype."""
     if operands[0] != "bool":
@@ -52,6 +55,7 @@ def choice(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     return ("bool", *branches), result
 
 
+@cache
 def same(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     """Any dtype, unchanged."""
     wanted, _ = ufunc_types(np.maximum, (operands[0], operands[0]))
@@ -60,6 +64,7 @@ def same(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
 
 def floats_to(result: str | None) -> Rule:
     """Floats only (integers have no fraction to round and are never NaN)."""
+    @cache
     def rule(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
         wanted, _ = same(operands)
         if not is_float(wanted[0]):
@@ -68,6 +73,7 @@ def floats_to(result: str | None) -> Rule:
     return rule
 
 
+@cache
 def all_float(operands: tuple[Any, ...]) -> tuple[tuple[str, ...], str]:
     """All operands in one float dtype, which is the result's."""
     dtype = operands[0]

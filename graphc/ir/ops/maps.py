@@ -1,7 +1,8 @@
-"""The derivatives of the structural ops: `<op>(node)` gives one linear map per operand, None where it is constant in it.
+"""The derivatives of the structural ops: `<op>(node)` gives a linear map per operand, None where it is constant in it.
 
-Names are those of the ops, some of which are builtins, which this file therefore does not use.  These are the only declarations; jvp, vjp, Jacobians and higher derivatives are products of these maps, and the factors
-in them are ordinary nodes, so every one can be differentiated again.  Elementwise ops declare `partials` instead.
+Names are those of the ops, some of which are builtins, which this file therefore does not use.  These are the only
+declarations: jvp, vjp, Jacobians and higher derivatives are products of these maps, and the factors in them are
+ordinary nodes, so every one can be differentiated again.  Elementwise ops declare `partials` instead.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from .. import build
 from ..build import elementwise
 from ..dims import Dim, product
-from ..linmap import LinMap, Opaque, diagonal as scaling, linear_map, relabel, transposed
+from ..linmap import LinMap, NamedView, Opaque, diagonal as scaling, linear_map, relabel, transposed
 from ..node import Node
 
 Maps = list[LinMap | None]
@@ -48,7 +49,7 @@ def window(node: Node, small: Node, large: Node) -> LinMap:
     """small[o..] = large[starts + steps*o]; axes that are taken whole stay one label."""
     out: list[Hashable] = []
     inn: list[Hashable] = []
-    views = []
+    views: list[NamedView] = []
     sizes: dict[Hashable, Size] = {}
     for axis, (start, step, m, n) in enumerate(zip(node.attrs["starts"], node.attrs["steps"], small.type.shape,
                                                    large.type.shape)):
@@ -152,8 +153,8 @@ def exclusive_product(x: Node, *, reverse: bool) -> Node:
         return build.full_like(x, 1)
     one = build.ones(x.type.dtype, (*outer, 1), x.graph)
     rest = build.zeros(x.type.dtype, (*outer, length - 1), x.graph)
-    return build.linear_scan(shifted(x, axis, reverse=reverse), build.concat([rest, one] if reverse else [one, rest], axis), axis,
-                       reverse)
+    start = build.concat([rest, one] if reverse else [one, rest], axis)
+    return build.linear_scan(shifted(x, axis, reverse=reverse), start, axis, reverse)
 
 
 def shifted(x: Node, axis: int, *, reverse: bool) -> Node:

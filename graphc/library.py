@@ -1,0 +1,313 @@
+"""Graphs -> a shared object with a C header: several functions that share kernels, weights and variables.
+
+    gc.compile_library("build", "digits", {
+        "predict": gc.signature([x], logits),
+        "train_step": gc.signature([x, t], loss, updates=updates)}, session=sess)
+    build/libdigits.so   build/digits.h   build/digits.pc
+
+Variables that no entry updates become read-only data of the library, with the values of the session; without a session,
+and where an entry updates them, they are members of `struct digits_state`, in the order of the graph.
+
+The files need no compiler and no Python to be made or used.  `load_library` calls the functions from Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+import json
+import os
+from pathlib import Path
+import re
+import secrets
+from typing import Any
+
+import numpy as np
+
+from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
+from codegen.jit import Cache
+from codegen.library import Linked, build_library, program_name, used_state
+from codegen.target import Target, target
+from passes.lower import Request
+
+from .binding import as_array
+from .compiler import planned
+from .config import Options
+from .ir.dims import Dim, encode, substitute
+from .ir.errors import GraphError, user_line
+from .ir.node import Graph, Node, ancestors, constant, replaced
+from .ir.plan import Array, Program
+from .ir.types import to_storage
+from .loaded import FORMAT, Library, load_library
+from .session import Session, check_updates, missing_or_path, spec_of, update_pairs, with_fed_nodes
+
+__all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
+
+WORD = re.compile(r"[A-Za-z0-9]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Signature:
+    """What a function of a library takes, returns and updates; `single` where one output is returned bare in Python."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    names: tuple[str, ...]  # of the outputs
+    updates: tuple[tuple[Node, Node], ...]
+    single: bool
+
+    @property
+    def targets(self) -> list[Node]:
+        return [*self.outputs, *(value for _, value in self.updates)]
+
+
+def signature(inputs: Node | Sequence[Node], outputs: Node | Sequence[Node], updates: Any = None,
+              names: Sequence[str] | None = None) -> Signature:
+    """A function of the inputs that returns the outputs and then gives variables their new values.
+
+    `names` are those of the outputs in C; by default a placeholder's or variable's own, else output0, output1 ..
+    """
+    listed = (inputs,) if isinstance(inputs, Node) else tuple(inputs)
+    results = (outputs,) if isinstance(outputs, Node) else tuple(outputs)
+    pairs = tuple(update_pairs(updates))
+    for node in (*listed, *results, *(n for pair in pairs for n in pair)):
+        if not isinstance(node, Node):
+            raise GraphError(f"signature: expected a node, got {type(node).__name__} {node!r:.60}\n  at {user_line()}")
+    check_updates(pairs)
+    if not results and not pairs:
+        raise GraphError(f"signature: no outputs and no updates, so nothing to compute\n  at {user_line()}")
+    if names is not None and len(names) != len(results):
+        raise GraphError(f"signature: {len(names)} names for {len(results)} outputs: {list(names)}\n  at {user_line()}")
+    return Signature(listed, results, tuple(names) if names is not None else output_names(listed, results), pairs,
+                     isinstance(outputs, Node))
+
+
+def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, ...]:
+    taken = {n.name for n in inputs}
+    found: list[str] = []
+    for k, node in enumerate(outputs):
+        own = node.op.name in ("placeholder", "variable") and node.name not in taken
+        found.append(node.name if own else f"output{k}")
+        taken.add(found[-1])
+    return tuple(found)
+
+
+def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
+                    session: Session | None = None, **options: Any) -> Path:
+    """Writes lib<name>.so, <name>.h and <name>.pc into the folder, all or none; returns the path of the first.
+
+    The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
+    """
+    check_entries(name, entries, session)
+    chosen = Options.of(**options)
+    place = check_folder(folder, name)
+    plan = plan_library(name, entries, session, chosen)
+    machine = target(chosen.target)
+    text = header_text(plan.header)
+    linked = build_library(plan.header, plan.programs, plan.metadata(machine), plan.initial, machine,
+                           Cache(Path(chosen.cache_dir), chosen.cache))
+    return write_files(place, name, linked, text)
+
+
+# -- what is asked for --
+def check_entries(name: str, entries: Mapping[str, Signature], session: Session | None) -> None:
+    if not isinstance(name, str):
+        raise GraphError(f"compile_library: the name is a string, got {name!r:.60}")
+    if not isinstance(entries, Mapping) or not entries:
+        raise GraphError(f"compile_library: no entries: expected a dict of names and signatures, got {entries!r:.60}")
+    for entry, what in entries.items():
+        if not isinstance(entry, str) or not isinstance(what, Signature):
+            raise GraphError(f"compile_library: entry {entry!r}: expected gc.signature(inputs, outputs), "
+                             f"got {type(what).__name__} {what!r:.60}")
+    check(CLibrary(name, tuple(CFunction(entry, (), ()) for entry in entries)))  # names that C can have
+    graphs = {id(n.graph): n.graph for s in entries.values() for n in (*s.inputs, *s.targets)}
+    if session is not None:
+        session.check_open()
+        graphs[id(session.graph)] = session.graph
+    if len(graphs) != 1:
+        raise GraphError(f"compile_library: {name!r}: the entries{' and the session' if session else ''} are of "
+                         f"{len(graphs)} graphs; build them in one")
+
+
+def check_folder(folder: str | os.PathLike[str], name: str) -> Path:
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise GraphError(f"compile_library: {os.fspath(folder)!r} is no folder")
+    existing = next(p for p in (place, *place.absolute().parents) if p.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise GraphError(f"compile_library: the folder {os.fspath(existing)!r} cannot be written to")
+    for file in file_names(name):
+        if (place / file).is_dir():
+            raise GraphError(f"compile_library: {os.fspath(place / file)!r} is a folder")
+    return place
+
+
+def file_names(name: str) -> tuple[str, str, str]:
+    return f"lib{name}.so", f"{name}.h", f"{name}.pc"
+
+
+# -- the plan --
+@dataclass(frozen=True)
+class Plan:
+    """A library before its code is made: programs and C functions in one order, and the first values of its state."""
+
+    header: CLibrary
+    programs: tuple[Program, ...]
+    signatures: tuple[Signature, ...]
+    initial: tuple[np.ndarray[Any, Any] | None, ...]
+
+    def metadata(self, machine: Target) -> str:
+        entries = {function.name: entry_data(function, program, what)
+                   for function, program, what in zip(self.header.functions, self.programs, self.signatures)}
+        state = self.programs[0].state
+        variables = [array_data(array, item.name) | {"initial": value is not None}
+                     for array, item, value in zip(state, self.header.state, self.initial)]
+        about = {"name": machine.name, "triple": machine.triple, "cpu": machine.cpu, "features": machine.features}
+        return json.dumps({"format": FORMAT, "name": self.header.name, "target": about, "state": variables,
+                           "entries": entries}, separators=(",", ":"))
+
+
+def array_data(array: Array, name: str) -> dict[str, Any]:
+    return {"name": array.name, "c_name": name, "dtype": array.dtype, "shape": [encode(size) for size in array.shape]}
+
+
+def entry_data(function: CFunction, program: Program, what: Signature) -> dict[str, Any]:
+    arrays = [item for item in function.arguments if item.direction != "state"]
+    count = len(program.inputs)
+    outputs = [replace(array, name=name) for array, name in zip(program.outputs, what.names)]
+    return {
+        "symbols": list(program.symbols), "single": what.single, "state": list(used_state(program)),
+        "inputs": [array_data(a, item.name) for a, item in zip(program.inputs, arrays)],
+        "outputs": [array_data(a, item.name) for a, item in zip(outputs, arrays[count:])],
+        # The user's source lines are left out: the file goes elsewhere, and must not depend on where it was made.
+        "checks": [[c.relation, encode(c.a), encode(c.b), c.message.split("\n")[0]] for c in program.checks],
+        "messages": [message.split("\n")[0] for message in program.messages]}
+
+
+def plan_library(name: str, entries: Mapping[str, Signature], session: Session | None, options: Options) -> Plan:
+    graph = next(n.graph for s in entries.values() for n in (*s.inputs, *s.targets))
+    state = state_variables(graph, entries, session)
+    weights = fixed_weights(entries, state, session)
+    programs = []
+    for entry, what in entries.items():
+        try:
+            programs.append(entry_program(program_name(name, entry), what, state, weights, options))
+        except GraphError as fault:
+            raise type(fault)(f"compile_library: entry {entry!r}: {fault}") from fault
+    members = state_members(state)
+    functions = tuple(c_function(entry, what, program, members)
+                      for (entry, what), program in zip(entries.items(), programs))
+    header = CLibrary(name, functions, members)
+    check(header)
+    return Plan(header, tuple(programs), tuple(entries.values()), tuple(first_value(v, session) for v in state))
+
+
+def state_variables(graph: Graph, entries: Mapping[str, Signature], session: Session | None) -> tuple[Node, ...]:
+    """The variables that the caller of the library keeps, in the order in which they were declared."""
+    updated = {variable for s in entries.values() for variable, _ in s.updates}
+    used = {n for s in entries.values() for n in ancestors(s.targets) if n.op.name == "variable"} - {
+        n for s in entries.values() for n in s.inputs}
+    kept = updated | (used if session is None else set())
+    return tuple(v for v in graph.variables.values() if v in kept)
+
+
+def fixed_weights(entries: Mapping[str, Signature], state: Sequence[Node], session: Session | None) -> dict[Node, Node]:
+    """Constants in the place of the variables that nobody updates."""
+    if session is None:
+        return {}
+    found = [n for n in ancestors([t for s in entries.values() for t in s.targets]) if n.op.name == "variable"]
+    others = {*state, *(n for s in entries.values() for n in s.inputs)}
+    return {v: constant(session.value(v), v.dtype, v.graph) for v in found if v not in others}
+
+
+def entry_program(name: str, what: Signature, state: Sequence[Node], weights: Mapping[Node, Node],
+                  options: Options) -> Program:
+    request = with_fed_nodes(Request(name, what.inputs, what.outputs, what.updates, tuple(state)))
+    request = replace(request, state=tuple(state))
+    missing_or_path(request, what.inputs)
+    count = len(request.outputs)
+    targets = replaced([*request.outputs, *(value for _, value in request.updates)], weights)
+    updates = tuple((variable, value) for (variable, _), value in zip(request.updates, targets[count:]))
+    return planned(replace(request, outputs=tuple(targets[:count]), updates=updates), options)[1]
+
+
+def first_value(variable: Node, session: Session | None) -> np.ndarray[Any, Any] | None:
+    """The value that a fresh state starts from, as native code holds it."""
+    if session is not None:
+        return to_storage(session.value(variable), variable.dtype)
+    initial = variable.graph.initial.get(variable.name)
+    if initial is None:
+        return None
+    return np.ascontiguousarray(as_array(spec_of(variable), initial() if callable(initial) else initial))
+
+
+# -- names and arguments in C --
+def state_members(state: Sequence[Node]) -> tuple[CArgument, ...]:
+    taken: set[str] = set()
+    return tuple(c_argument(c_name(v.name, taken), v.dtype, [int(size) for size in v.shape], "state") for v in state)
+
+
+def c_name(name: str, taken: set[str]) -> str:
+    """A C identifier like the name that is not taken yet; takes it."""
+    base = "_".join(WORD.findall(name)) or "array"
+    if base[0].isdigit():
+        base = f"array_{base}"
+    if base in KEYWORDS or STDINT.fullmatch(base):
+        base += "_value"
+    found, number = base, 0
+    while found in taken:
+        number += 1
+        found = f"{base}_{number}"
+    taken.add(found)
+    return found
+
+
+def c_function(entry: str, what: Signature, program: Program, members: Sequence[CArgument]) -> CFunction:
+    taken = {"state", "workspace"}
+    dims = {symbol: c_name(symbol, taken) for symbol in program.symbols}
+    inputs = [c_array(array, array.name, dims, "in", taken) for array in program.inputs]
+    if clash := [name for name in what.names if what.names.count(name) > 1]:
+        raise GraphError(f"compile_library: entry {entry!r}: two outputs named {clash[0]!r}")
+    outputs = [c_array(array, name, dims, "out", taken) for array, name in zip(program.outputs, what.names)]
+    updated = ", ".join(v.name for v, _ in what.updates)
+    return CFunction(entry, tuple(dims.values()), (*inputs, *outputs, *(members[k] for k in used_state(program))),
+                     f"Computes {', '.join(what.names) or 'nothing to return'}"
+                     + (f"; updates {updated}." if updated else "."))
+
+
+def c_array(array: Array, name: str, dims: Mapping[str, str], direction: str, taken: set[str]) -> CArgument:
+    sizes = {symbol: Dim.symbol(new) for symbol, new in dims.items()}
+    shape = [size if isinstance(size := substitute(old, sizes), int) else str(size) for old in array.shape]
+    return c_argument(c_name(name, taken), array.dtype, shape, direction)
+
+
+# -- files --
+PC = """prefix=${{pcfiledir}}
+
+Name: {name}
+Description: functions compiled by graphc
+Version: {version}
+Libs: -L${{prefix}} -l{name}
+Cflags: -I${{prefix}}
+"""
+
+
+def write_files(place: Path, name: str, linked: Linked, header: str) -> Path:
+    """All files under temporary names first, then their own: where anything fails, nothing has changed."""
+    shared, h, pc = file_names(name)
+    mark = f".{secrets.token_hex(8)}.tmp"
+    texts = {h: header, pc: PC.format(name=name, version="1")}
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            linked.write(place / (shared + mark), shared)
+            for file, text in texts.items():
+                (place / (file + mark)).write_text(text, encoding="utf-8", newline="\n")
+            for file in (h, pc, shared):
+                os.replace(place / (file + mark), place / file)
+        finally:
+            for file in (shared, h, pc):
+                (place / (file + mark)).unlink(missing_ok=True)
+    except OSError as fault:
+        raise GraphError(f"compile_library: cannot write to {os.fspath(place)!r}: {fault.strerror or fault}") from fault
+    return place / shared
