@@ -36,6 +36,8 @@ def kernel_symbols(kernel: Kernel) -> tuple[str, ...]:
 def _sizes(kernel: Kernel) -> list[int | Dim]:
     sizes: list[int | Dim] = list(kernel.extents)
     for op in kernel.ops:
+        if isinstance(op.value, Dim):
+            sizes.append(op.value)
         if op.map is not None:
             sizes += [op.map.offset, *op.map.strides]
             sizes += [size for _, stride, extent in op.map.indices for size in (stride, extent)]

@@ -208,6 +208,8 @@ class Writer:
             return load(self.frame, point, i)
         if op.kind == "keep":
             return load(self.frame, point, i) if self.facts.stages[i] < stage else point.values[op.operands[0]]
+        if op.kind == "const" and isinstance(op.value, Dim):
+            return [self.lanes.splat(op.dtype, str(self.frame.size(op.value)))]
         if op.kind == "const":
             return [self.lanes.constant(op.dtype, rounded_number(op.value, op.dtype))]
         if op.kind == "iota":

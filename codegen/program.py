@@ -18,7 +18,7 @@ from graphc.ir.plan import Buffer, Contraction, CopyStep, Kernel, KernelStep, Pr
 from graphc.ir.types import itemsize
 
 from .contraction import emit_contraction, workspace_bytes
-from .gemm.epilogue import sizes_of as contraction_symbols
+from .gemm.batch import sizes_of as contraction_symbols
 from .kernel import emit_kernel, kernel_symbols, split_extent
 from .sizes import Environment, environment, size_value, symbol_register
 from .target import Target

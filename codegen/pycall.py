@@ -79,6 +79,8 @@ class _Writer:
         f, program = self.function, self.program
         tables = {name: f.value(f"alloca [{max(1, len(arrays))} x ptr], align 8")
                   for name, arrays in (("inputs", program.inputs), ("outputs", program.outputs))}
+        count = len(program.inputs) + len(program.outputs) + len(program.state)
+        f.emit(f"%ranges = alloca [{max(1, 2 * count)} x ptr], align 8")
         room = f.value(f"alloca [{max([1, *(len(a.shape) for a in program.outputs)])} x i64], align 8")
         context = self.field("%self", "data")
         fresh = f.value(f"icmp eq i64 %nargs, {len(program.inputs)}")
@@ -113,9 +115,7 @@ class _Writer:
         self.function.place(after)
 
     def field(self, pointer: str, name: str) -> str:
-        kind = "i32" if name in ("nd", "flags") else "ptr"
-        f = self.function
-        return f.value(f"load {kind}, ptr {f.element('i8', pointer, FIELDS[name])}, align {4 if kind == 'i32' else 8}")
+        return field(self.function, pointer, name)
 
     def word(self, context: str, name: str) -> str:
         return self.function.element("i64", context, CONTEXT[name])
@@ -129,14 +129,10 @@ class _Writer:
     # -- arguments --
     def plain_array(self, position: int, spec: Array, extra: int) -> str:
         """The argument, where it is an array whose every field but the sizes is as it must be; else leaves."""
-        f = self.function
-        array = self.load("ptr", f.element("ptr", "%args", position))
-        self.unless(f.value(f"icmp ne ptr {self.field(array, 'type')}, @graphc_ndarray"))
-        rank = f.value(f"icmp ne i32 {self.field(array, 'nd')}, {len(spec.shape)}")
-        descr = f.value(f"icmp ne ptr {self.field(array, 'descr')}, @{descr_symbol(spec.dtype)}")
-        wanted = C_CONTIGUOUS | ALIGNED | extra
-        flags = f.value(f"icmp ne i32 {f.value('and i32 ' + self.field(array, 'flags') + f', {wanted}')}, {wanted}")
-        self.unless(f.value(f"or i1 {f.value(f'or i1 {rank}, {descr}')}, {flags}"))
+        plain_function(self.module)
+        array = self.load("ptr", self.function.element("ptr", "%args", position))
+        self.unless(self.function.call("i1", "graphc_not_plain", ("ptr", array), ("ptr", f"@{descr_symbol(spec.dtype)}"),
+                                       ("i32", len(spec.shape)), ("i32", C_CONTIGUOUS | ALIGNED | extra)))
         return array
 
     def lengths(self, array: str, spec: Array) -> list[str]:
@@ -204,24 +200,26 @@ class _Writer:
         differ = [f.value(f"icmp ne i64 {length}, {self.sizes.value(size)}")
                   for array, spec in zip(found, program.outputs)
                   for size, length in zip(spec.shape, self.lengths(array, spec))]
-        others = [(pointer, self.nbytes(spec)) for pointer, spec in zip(data, program.inputs)]
-        if program.state:
-            table = self.load("ptr", self.word(context, "state"))
-            others += [(self.load("ptr", f.element("ptr", table, k)), self.nbytes(spec))
-                       for k, spec in enumerate(program.state)]
-        for array, spec in zip(found, program.outputs):
-            one = self.field(array, "data"), self.nbytes(spec)
-            differ += [self.overlap(one, other) for other in others]
-            others.append(one)
         for condition in differ:
             self.unless(condition)
+        self.unless_apart(found, data, context)
         return found
 
-    def overlap(self, one: tuple[str, Int], other: tuple[str, Int]) -> str:
-        f = self.function
-        before = f.value(f"icmp ult ptr {one[0]}, {f.element('i8', other[0], other[1])}")
-        after = f.value(f"icmp ult ptr {other[0]}, {f.element('i8', one[0], one[1])}")
-        return f.value(f"and i1 {before}, {after}")
+    def unless_apart(self, outputs: Sequence[str], data: Sequence[str], context: str) -> None:
+        """Leaves where an output shares memory with an input, a variable or an output before it."""
+        f, program = self.function, self.program
+        ranges = [(pointer, self.nbytes(spec)) for pointer, spec in zip(data, program.inputs)]
+        if program.state:
+            table = self.load("ptr", self.word(context, "state"))
+            ranges += [(self.load("ptr", f.element("ptr", table, k)), self.nbytes(spec))
+                       for k, spec in enumerate(program.state)]
+        first = len(ranges)
+        ranges += [(self.field(array, "data"), self.nbytes(spec)) for array, spec in zip(outputs, program.outputs)]
+        for k, (pointer, nbytes) in enumerate(ranges):
+            for place, address in ((2 * k, pointer), (2 * k + 1, f.element("i8", pointer, nbytes))):
+                f.emit(f"store ptr {address}, ptr {f.element('ptr', '%ranges', place)}, align 8")
+        overlap_function(self.module)
+        self.unless(f.call("i1", "graphc_overlap", ("ptr", "%ranges"), ("i64", first), ("i64", len(ranges))))
 
     def drop(self, fresh: str, outputs: Sequence[str]) -> None:
         """Gives up the new arrays."""
@@ -330,6 +328,54 @@ class _Writer:
         self.release(items)
         f.emit("ret ptr null")
         f.place(f.new_label("never"))
+
+
+def field(f: Function, pointer: str, name: str) -> str:
+    """What an array object says of itself."""
+    kind = "i32" if name in ("nd", "flags") else "ptr"
+    return f.value(f"load {kind}, ptr {f.element('i8', pointer, FIELDS[name])}, align {4 if kind == 'i32' else 8}")
+
+
+def plain_function(module: Module) -> None:
+    """`i1 @graphc_not_plain(ptr object, ptr descr, i32 rank, i32 flags)`: whether it is anything else than such an array."""
+    name = "graphc_not_plain"
+    if name in module.functions:
+        return
+    f = Function(module, f"define internal i1 @{name}(ptr %object, ptr %descr, i32 %rank, i32 %flags) #0")
+
+    def fields() -> list[Int]:
+        rank = f.value(f"icmp ne i32 {field(f, '%object', 'nd')}, %rank")
+        descr = f.value(f"icmp ne ptr {field(f, '%object', 'descr')}, %descr")
+        flags = f.value(f"icmp ne i32 {f.value('and i32 ' + field(f, '%object', 'flags') + ', %flags')}, %flags")
+        return [f.value(f"or i1 {f.value(f'or i1 {rank}, {descr}')}, {flags}")]
+
+    is_array = f.value(f"icmp eq ptr {field(f, '%object', 'type')}, @graphc_ndarray")
+    f.emit(f"ret i1 {f.choose(is_array, ['i1'], fields, lambda: ['true'])[0]}")
+    module.add(name, f.text())
+
+
+def overlap_function(module: Module) -> None:
+    """`i1 @graphc_overlap(ptr ranges, i64 first, i64 count)`: whether a range from `first` on meets one before it."""
+    name = "graphc_overlap"
+    if name in module.functions:
+        return
+    f = Function(module, f"define internal i1 @{name}(ptr %ranges, i64 %first, i64 %count) #0")
+
+    def ends(k: Int) -> list[str]:
+        return [f.value(f"load ptr, ptr {f.element('ptr', '%ranges', f.add(f.mul(k, 2), side))}, align 8") for side in (0, 1)]
+
+    def compare(k: Int, found: str) -> list[Int]:
+        low, high = ends(k)
+
+        def with_other(i: Int, carried: list[str]) -> list[Int]:
+            start, stop = ends(i)
+            before, after = f.value(f"icmp ult ptr {low}, {stop}"), f.value(f"icmp ult ptr {start}, {high}")
+            return [f.value(f"or i1 {carried[0]}, {f.value(f'and i1 {before}, {after}')}")]
+
+        return list(f.loop(0, k, 1, [("i1", found)], with_other))
+
+    f.emit(f"ret i1 {f.loop('%first', '%count', 1, [('i1', 'false')], lambda k, c: compare(k, c[0]))[0]}")
+    module.add(name, f.text())
 
 
 def descr_symbol(dtype: str) -> str:

@@ -189,8 +189,8 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
     elif any(op.map and op.map.strides[lanes] not in (0, 1) for op in kernel.ops):
         return lanes, 1  # a gather fills the load ports by itself
     elif known.scan is None and steps == 4 and _is_long(kernel, known) and not _writes_rows(kernel, known):
-        steps = 16 if known.weight <= 8 else 8  # walking down columns: long pieces of every row, for the prefetcher
-        steps = steps if wide else steps // 2
+        # Walking down columns: long pieces of every row, for the prefetcher.
+        steps = 16 if known.weight <= 8 else 8 if wide else 4
     return lanes, max(1, min(steps, -(-extent // count)))
 
 

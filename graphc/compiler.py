@@ -23,6 +23,7 @@ from .config import Options
 from .ir.node import ancestors
 from .ir.plan import Program
 from .ir.plan_text import program_text
+from .ir.verify import assert_valid_program
 
 
 @dataclass
@@ -52,7 +53,10 @@ def optimised(request: Request, options: Options) -> Request:
 def planned(request: Request, options: Options) -> tuple[Request, Program]:
     """The optimised request and its program."""
     request = optimised(request, options)
-    return request, lower(request)
+    program = lower(request)
+    if options.verify:
+        assert_valid_program(program, "lower", program_text)
+    return request, program
 
 
 def compile_request(request: Request, options: Options) -> Compiled:

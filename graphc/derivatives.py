@@ -34,7 +34,7 @@ def gradients(ys: Node | Nodes, xs: Node | Nodes, seeds: Any = None, *, unconnec
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float32", (3,), name="x")
+        >>> x = gc.placeholder("float32", (3,))
         >>> gc.gradients(gc.sum(x * x), x).type
         Type(dtype='float32', shape=(3,))
     """
@@ -59,7 +59,7 @@ def vjp(ys: Node | Nodes, xs: Node | Nodes, us: Any, *, unconnected: str = "zero
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float64", (3,), name="x")
+        >>> x = gc.placeholder("float64", (3,))
         >>> gc.vjp(gc.sin(x), [x], [1.0, 0.0, 0.0])[0].shape
         (3,)
     """
@@ -79,7 +79,7 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float64", (3,), name="x")
+        >>> x = gc.placeholder("float64", (3,))
         >>> gc.jvp(gc.sum(x), x, [1.0, 2.0, 3.0]).shape
         ()
     """
@@ -104,7 +104,7 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float64", (3,), name="x")
+        >>> x = gc.placeholder("float64", (3,))
         >>> gc.hvp(gc.sum(gc.sin(x)), [x], [[1.0, 0.0, 0.0]])[0].shape
         (3,)
     """
@@ -121,7 +121,7 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconne
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float64", (3,), name="x")
+        >>> x = gc.placeholder("float64", (3,))
         >>> gc.jacobian(gc.sin(x), x).shape
         (3, 3)
     """
@@ -139,7 +139,7 @@ def hessian(y: Node, xs: Node | Nodes, *, unconnected: str = "zero") -> Any:
     Example::
 
         >>> import graphc as gc
-        >>> x = gc.placeholder("float64", (3,), name="x")
+        >>> x = gc.placeholder("float64", (3,))
         >>> gc.hessian(gc.sum(x * x), x).shape
         (3, 3)
     """

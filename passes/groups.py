@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 
 from graphc.ir.costs import weight
 from graphc.ir.dims import Dim
-from graphc.ir.node import Node, uniform_value
+from graphc.ir.node import Node
 
 from .coordinates import Coordinates, axis, identity, operand_coordinates
-from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, label_sizes, storage
+from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, is_count, is_known, label_sizes, storage
 
 Shape = tuple["int | Dim", ...]
 MOST_STREAMS = 14  # buffers that one kernel runs through at a time
@@ -57,7 +57,7 @@ class Group:
 
 def iteration_space(root: Node) -> tuple[Shape, frozenset[int]]:
     """The axes over which a root is computed, and those that it reduces."""
-    if root.op.name in REDUCTIONS:
+    if root.op.name in REDUCTIONS and not is_count(root):
         axes = root.attrs["axes"] if "axes" in root.attrs else (root.attrs["axis"],)
         return root.operands[0].shape, frozenset(axes)
     if root.op.name == "einsum":
@@ -92,7 +92,7 @@ def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) ->
     """The expression of a root, down to buffers."""
     found = Walk()
     seen: set[tuple[int, Coordinates | None]] = set()
-    pending = list(zip(root.operands, operand_places(root, axes, extents)))
+    pending = list(zip(root.operands, operand_places(root, axes, extents))) if not is_known(root) else []
     while pending:
         node, at = pending.pop()
         if (node.id, at) in seen:
@@ -102,7 +102,7 @@ def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) ->
         if held is not None:
             found.reads.append((held, through_reshapes(node, held, at, extents)))
             continue
-        if uniform_value(node) is not None:
+        if is_known(node):
             continue
         found.inlined.append(node)
         assert at is not None, f"{node!r} must lie in a buffer"
@@ -256,7 +256,7 @@ def walk_from(node: Node, roots: set[Node]) -> Walk:
     held = storage(node, roots)
     if held is not None:
         return Walk([(held, None)], [])
-    if uniform_value(node) is not None:
+    if is_known(node):
         return Walk()
     part = walk(node, tuple(range(node.ndim)), node.shape, roots)
     part.inlined.append(node)

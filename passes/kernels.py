@@ -16,14 +16,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from graphc.ir.costs import weight
-from graphc.ir.dims import Dim
+from graphc.ir.dims import Dim, product
 from graphc.ir.errors import Unsupported
 from graphc.ir.node import Node, uniform_value
-from graphc.ir.plan import Contraction, Kernel, KernelOp, KernelStep, Map
+from graphc.ir.plan import Contraction, Kernel, KernelOp, Map
+from graphc.ir.types import is_integer
 
 from .coordinates import Coordinate, Coordinates, IndexRead, axis, flattened, identity, operand_coordinates, row_major
 from .groups import Group, iteration_space, operand_places, through_reshapes
-from .roots import CHEAP, REDUCTIONS, label_sizes, storage
+from .roots import CHEAP, REDUCTIONS, is_count, is_known, label_sizes, storage
 
 Shape = tuple["int | Dim", ...]
 MONOIDS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "any", "all": "all", "argmax": "argmax",
@@ -150,12 +151,23 @@ class Builder:
             if (held, place) in self.known:  # computed by this very kernel
                 return self.known[held, place]
             return self.put("load", (), node.dtype, self.map(held, self.address(at, node.shape)))
-        number = uniform_value(node)
-        if number is not None:
-            return self.put("const", (), node.dtype, None, number)
+        if is_known(node):
+            return self.known_value(node)
         if node.op.name == "iota":
             return self.position(at[node.attrs["axis"]], node.dtype)
         return None
+
+    def known_value(self, node: Node) -> int:
+        """A uniform constant, or how many equal numbers are summed times one of them."""
+        if not is_count(node):
+            return self.put("const", (), node.dtype, None, uniform_value(node))
+        x = node.operands[0]
+        count = self.size(product([x.shape[a] for a in node.attrs["axes"]]))
+        wide = "int64" if is_integer(node.dtype) else "float64"
+        total = count if wide == "int64" else self.put("cast", [count], wide)
+        if uniform_value(x) != 1:
+            total = self.put("mul", [total, self.put("const", (), wide, None, uniform_value(x))], wide)
+        return total if wide == node.dtype else self.put("cast", [total], node.dtype)
 
     def position(self, c: Coordinate, dtype: str) -> int:
         """The value of a coordinate."""
@@ -202,14 +214,14 @@ class Builder:
         wide = WIDE.get(root.operands[0].dtype, root.operands[0].dtype)
         if root.op.name in ("sum", "prod", "einsum") and wide != root.operands[0].dtype:
             terms = [self.put("cast", [t], wide) for t in terms]
-        product = terms[0]
-        for term in terms[1:]:
-            product = self.put("bitwise_and" if wide == "bool" else "mul", [product, term], wide)
+        term = terms[0]
+        for factor in terms[1:]:
+            term = self.put("bitwise_and" if wide == "bool" else "mul", [term, factor], wide)
         monoid = "any" if wide == "bool" and root.op.name in ("sum", "einsum") else MONOIDS[root.op.name]
         if not axes:
-            result = product
+            result = term
         else:
-            result = self.put("reduce", [product], wide, None, (monoid, axes))
+            result = self.put("reduce", [term], wide, None, (monoid, axes))
         if root.op.name in ("argmax", "argmin"):
             return self.put("second", [result], "int64") if axes else self.size(0)
         return result if wide == root.dtype else self.put("cast", [result], root.dtype)
@@ -230,7 +242,7 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     values: list[tuple[Node, int, Coordinates]] = []
     for root in group.roots:
         space, own_axes = iteration_space(root)
-        if root.op.name in REDUCTIONS or root.op.name == "einsum":
+        if (root.op.name in REDUCTIONS and not is_count(root)) or root.op.name == "einsum":
             number, at = builder.reduced(root, full, tuple(sorted(own_axes))), row_places(group) if own_axes else full
         else:
             at = full if space == group.domain and not (group.reduced and space == group.row_shape) else row_places(group)
@@ -247,8 +259,8 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
 
 def root_value(builder: Builder, root: Node, at: Coordinates) -> int:
     """The value of an elementwise or movement root, from its operands."""
-    if uniform_value(root) is not None:
-        return builder.put("const", (), root.dtype, None, uniform_value(root))
+    if is_known(root):
+        return builder.known_value(root)
     if root.op.name == "iota":
         return builder.position(at[root.attrs["axis"]], root.dtype)
     if root.op.name == "reshape" and storage(root.operands[0], builder.roots) is not None:
@@ -406,23 +418,23 @@ def scan_kernel(root: Node, roots: set[Node]) -> Draft:
 # -- contractions --
 def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     """A matrix product with the group's other roots as its epilogue."""
-    product = group.roots[0]
-    out = product.attrs["out"]
-    (la, lb), sizes = product.attrs["labels"], label_sizes(product)
+    matmul = group.roots[0]
+    out = matmul.attrs["out"]
+    (la, lb), sizes = matmul.attrs["labels"], label_sizes(matmul)
     free = [x for x in out if (x in la) != (x in lb)]
     inner = next(x for x in la if x not in out)
     order = [x for x in out if x not in free] + free
-    a, b = product.operands if free[0] in la else product.operands[::-1]
+    a, b = matmul.operands if free[0] in la else matmul.operands[::-1]
     labels_a, labels_b = (la, lb) if free[0] in la else (lb, la)
     extents = tuple(sizes[x] for x in order)
     builder = Builder(extents, roots)  # type: ignore[arg-type]
     own = tuple(axis(order.index(x), len(order)) for x in out)
-    wide = WIDE.get(product.dtype, product.dtype)
+    wide = WIDE.get(matmul.dtype, matmul.dtype)
     number = builder.put("accumulator", (), wide)
-    if wide != product.dtype:
-        number = builder.put("cast", [number], product.dtype)
-    builder.known[product, own] = number
-    values = [(product, number)]
+    if wide != matmul.dtype:
+        number = builder.put("cast", [number], matmul.dtype)
+    builder.known[matmul, own] = number
+    values = [(matmul, number)]
     for root in group.roots[1:]:
         number = root_value(builder, root, own)
         builder.known[root, own] = number

@@ -53,6 +53,16 @@ def is_contraction(node: Node) -> bool:
     return estimate(product([sizes[x] for x in (m[0], n[0], k[0])])) > TINY
 
 
+def is_count(node: Node) -> bool:
+    """A sum of equal numbers: their number times one of them, known without a loop."""
+    return node.op.name == "sum" and uniform_value(node.operands[0]) is not None
+
+
+def is_known(node: Node) -> bool:
+    """Has one value everywhere that is known when the kernel starts."""
+    return uniform_value(node) is not None or is_count(node)
+
+
 def label_sizes(node: Node) -> dict[int, int | Dim]:
     return {label: size for labels, operand in zip(node.attrs["labels"], node.operands)
             for label, size in zip(labels, operand.shape)}
@@ -115,7 +125,7 @@ def forced_roots(targets: Iterable[Node]) -> set[Node]:
     targets = list(targets)
     found = {t for t in targets if not is_leaf(t)}
     for node in ancestors(targets):
-        if node.op.name in REDUCTIONS | PIECEWISE or node.op.name == "einsum":
+        if (node.op.name in REDUCTIONS and not is_count(node)) or node.op.name in PIECEWISE | {"einsum"}:
             found.add(node)
         found.update(o for o in needs_operand_in_memory(node) if not is_leaf(o))
     return found

@@ -192,8 +192,7 @@ def _access(kernel: Kernel, op: KernelOp, values: list[Any], given: list[Any], b
     value = np.asarray(given[0])
     if op.kind == "accumulate":
         address, inside, value = np.broadcast_arrays(address, inside, value, np.zeros(shape, bool))[:3]
-        for at, new in zip(address[inside], value[inside], strict=True):
-            buffer[at] += new
+        np.add.at(buffer, address[inside], value[inside])
         return None
     address, inside, value = np.broadcast_arrays(address, inside, value)
     buffer[address[inside]] = to_bfloat16(value[inside]) if dtype == "bfloat16" else value[inside]

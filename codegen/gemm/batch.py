@@ -17,7 +17,8 @@ def sizes_of(contraction: Contraction) -> tuple[str, ...]:
     """Symbols of the contraction, sorted: its run-time parameters."""
     maps = [contraction.a, contraction.b, *(op.map for op in contraction.ops if op.map is not None)]
     sizes = [size for map_ in maps for size in (map_.offset, *map_.strides)]
-    return symbols_of(*contraction.extents, contraction.depth, *sizes)
+    known = [op.value for op in contraction.ops if isinstance(op.value, Dim)]
+    return symbols_of(*contraction.extents, contraction.depth, *sizes, *known)
 
 
 def parameters(contraction: Contraction) -> list[str]:

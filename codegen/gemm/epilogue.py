@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphc.ir.dims import Dim
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Contraction, KernelOp, Map
 
@@ -67,6 +68,8 @@ class _Epilogue:
 
     def write(self) -> None:
         for number, op in enumerate(self.contraction.ops):
+            if isinstance(op.value, Dim):
+                size_value(self.function, op.value, self.env)  # here, where every use is behind it
             if op.map is not None:
                 self.starts[number] = self.start(op, op.map)
                 for size in op.map.strides[-2:]:
@@ -157,7 +160,7 @@ class _Epilogue:
             at = self.function.element(MEMORY[op.dtype], self.row_tile, span.column)
             return self.read(span, op.dtype, at)
         if op.kind == "const":
-            return span.lanes.constant(op.dtype, op.value)
+            return self.constant(op, span)
         if op.kind == "load":
             return self.load(number, op, span)
         operands = [self.operand(operand, span, values) for operand in op.operands]
@@ -168,12 +171,17 @@ class _Epilogue:
         dtype = self.contraction.ops[op.operands[-1]].dtype
         return scalars.emit(span.lanes, op.kind, dtype, operands, op.dtype, op.value)
 
+    def constant(self, op: KernelOp, span: Span) -> str:
+        if isinstance(op.value, Dim):
+            return span.lanes.splat(op.dtype, str(size_value(self.function, op.value, self.env)))
+        return span.lanes.constant(op.dtype, op.value)
+
     def operand(self, number: int, span: Span, values: dict[int, str]) -> str:
         if self.varies[number] or span.lanes.count == 1:
             return values[number] if self.varies[number] else self.scalars[number]
         op = self.contraction.ops[number]
         if op.kind == "const":
-            return span.lanes.constant(op.dtype, op.value)
+            return self.constant(op, span)
         return span.lanes.splat(op.dtype, self.scalars[number])
 
     # -- memory --

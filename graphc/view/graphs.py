@@ -120,10 +120,12 @@ def graph_diagram(fetches: Sequence[Node], updates: Updates = ()) -> Diagram:
     boxes = [node_box(node, number[node], line_of(node, names), sources) for node in drawn]
     arrows = [Arrow(number[source], number[node]) for node in drawn for source in _sources(node, kept)]
     for k, (variable, value) in enumerate(updates):
-        boxes.append(Box(f"u{k}", f"update {variable.name}", (str(variable.type),), "update", place_text(variable, sources)))
+        place = place_text(variable, sources)
+        boxes.append(Box(f"u{k}", f"update {variable.name}", (str(variable.type),), "update", place))
         arrows.append(Arrow(number[value], f"u{k}"))
     for k, fetch in enumerate(fetches):
-        boxes.append(Box(f"f{k}", "result" if len(fetches) == 1 else f"result {k}", (), "output", place_text(fetch, sources)))
+        title = "result" if len(fetches) == 1 else f"result {k}"
+        boxes.append(Box(f"f{k}", title, (), "output", place_text(fetch, sources)))
         arrows.append(Arrow(number[fetch], f"f{k}"))
     title = ", ".join([*(fetch.name for fetch in fetches[:3]), *(["updates"] if updates else [])])
     return fold_leaves(Diagram(title, tuple(boxes), tuple(dict.fromkeys(arrows))), most_users=MOST_USERS)

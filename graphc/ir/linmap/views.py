@@ -34,13 +34,9 @@ LIMIT = 10_000  # rewrites of one network; a correct table ends long before
 def see_through(net: Network) -> None:
     """Drops what a factor only repeats: broadcasts, transposes, signs and uniform constants."""
     factors: list[Factor] = []
-    for factor in net.factors:
-        node, atoms = factor
-        if node.op.name in SEEN:
-            while (step := SEEN[node.op.name](net, node, atoms)) is not None:
-                node, atoms = step
-                if node.op.name not in SEEN:
-                    break
+    for node, atoms in net.factors:
+        while node.op.name in SEEN:
+            node, atoms = SEEN[node.op.name](net, node, atoms)
         if node.type.rank == 0 and (value := known_value(node)) is not None:
             net.coef *= value
             continue
@@ -48,16 +44,16 @@ def see_through(net: Network) -> None:
     net.factors = factors
 
 
-def see_broadcast(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor | None:
+def see_broadcast(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor:
     return squeezed(node.operands[0], tuple(atoms[axis] for axis in node.attrs["axes"]))
 
 
-def see_transpose(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor | None:
+def see_transpose(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor:
     of_operand = dict(zip(node.attrs["axes"], atoms))
     return node.operands[0], tuple(of_operand[k] for k in range(len(atoms)))
 
 
-def see_neg(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor | None:
+def see_neg(net: Network, node: Node, atoms: tuple[int, ...]) -> Factor:
     net.coef = -net.coef
     return node.operands[0], atoms
 
