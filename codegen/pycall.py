@@ -131,8 +131,9 @@ class _Writer:
         """The argument, where it is an array whose every field but the sizes is as it must be; else leaves."""
         plain_function(self.module)
         array = self.load("ptr", self.function.element("ptr", "%args", position))
-        self.unless(self.function.call("i1", "graphc_not_plain", ("ptr", array), ("ptr", f"@{descr_symbol(spec.dtype)}"),
-                                       ("i32", len(spec.shape)), ("i32", C_CONTIGUOUS | ALIGNED | extra)))
+        descr, flags = f"@{descr_symbol(spec.dtype)}", C_CONTIGUOUS | ALIGNED | extra
+        self.unless(self.function.call("i1", "graphc_not_plain", ("ptr", array), ("ptr", descr),
+                                       ("i32", len(spec.shape)), ("i32", flags)))
         return array
 
     def lengths(self, array: str, spec: Array) -> list[str]:
@@ -337,7 +338,7 @@ def field(f: Function, pointer: str, name: str) -> str:
 
 
 def plain_function(module: Module) -> None:
-    """`i1 @graphc_not_plain(ptr object, ptr descr, i32 rank, i32 flags)`: whether it is anything else than such an array."""
+    """`i1 @graphc_not_plain(ptr object, ptr descr, i32 rank, i32 flags)`: whether it is anything but such an array."""
     name = "graphc_not_plain"
     if name in module.functions:
         return
@@ -362,7 +363,8 @@ def overlap_function(module: Module) -> None:
     f = Function(module, f"define internal i1 @{name}(ptr %ranges, i64 %first, i64 %count) #0")
 
     def ends(k: Int) -> list[str]:
-        return [f.value(f"load ptr, ptr {f.element('ptr', '%ranges', f.add(f.mul(k, 2), side))}, align 8") for side in (0, 1)]
+        places = [f.element("ptr", "%ranges", f.add(f.mul(k, 2), side)) for side in (0, 1)]
+        return [f.value(f"load ptr, ptr {place}, align 8") for place in places]
 
     def compare(k: Int, found: str) -> list[Int]:
         low, high = ends(k)

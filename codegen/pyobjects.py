@@ -90,7 +90,8 @@ def empty_agrees() -> bool:
     incref = python_api("Py_IncRef", None, OBJECT)
     for shape in ((), (2, 3)):
         incref(dtype)
-        array = empty(len(shape), ctypes.addressof((ctypes.c_ssize_t * 2)(*shape)), dtype, 0)
+        dims = (ctypes.c_ssize_t * 2)(*shape)
+        array = empty(len(shape), ctypes.addressof(dims), dtype, 0)
         if type(array) is not np.ndarray or array.shape != shape or array.dtype is not dtype:
             return False
     array = np.ones((), np.float32)

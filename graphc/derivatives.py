@@ -15,6 +15,7 @@ from graphc.ir.linmap import LinMap, covector, dense_node, identity, vector
 from graphc.ir.node import Node, ancestors, constant
 from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
+from passes.stabilise import stabilise
 
 Nodes = Sequence[Node]
 UNCONNECTED = ("zero", "error")
@@ -192,7 +193,7 @@ def both_sides(name: str, ys: Any, xs: Any, unconnected: str) -> tuple[list[Node
     for node in (*y_list, *x_list):
         if node.graph is not y_list[0].graph:
             raise refused(name, f"{node!r} is of another graph than {y_list[0]!r}")
-    return y_list, x_list
+    return stabilise(y_list, keep=x_list), x_list  # what is unstable has an unstable derivative
 
 
 def listed(name: str, side: str, nodes: Any) -> list[Node]:

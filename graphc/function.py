@@ -5,8 +5,8 @@
     step(xs, ts, out=buffer)     no allocation
 
 A call whose arguments are plain arrays goes through one native function that checks, allocates and computes
-(`codegen.pycall`).  For all others, and where Python's objects are not as that function expects them, the slow path
-converts the arguments or says what is wrong with them; it means the same.
+(`codegen.pycall`).  For all others, for the first call, and where Python's objects are not as that function expects
+them, the slow path converts the arguments or says what is wrong with them; it means the same.
 
 Calls from several threads are in order: a function that uses variables holds its session's lock, and every call has an
 arena of its own.
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 import ctypes
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +29,11 @@ from codegen.target import target
 from .arrays import aligned_array, pointers
 from .binding import as_array, bind_sizes, check_out
 from .compiler import Compiled
+from .home import Home
 from .ir.dims import evaluate
 from .ir.errors import FeedError, GraphError, SessionError
 from .ir.plan import Array
 from .ir.types import from_storage, storage_dtype
-
-if TYPE_CHECKING:
-    from .session import Session
 
 Arrays = list[np.ndarray[Any, Any]]
 
@@ -43,7 +41,7 @@ Arrays = list[np.ndarray[Any, Any]]
 class Function:
     """Callable with one argument per input, in order.  Made by `Session.function`."""
 
-    def __init__(self, session: Session, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
+    def __init__(self, session: Home, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
         self.session = session
         self.compiled = compiled
         self.program = compiled.program
@@ -56,15 +54,26 @@ class Function:
         self.arenas: list[np.ndarray[Any, Any]] = []
         self.count = len(self.program.inputs)
         self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.program.outputs)
-        self.fast = self.native_call() if layout_is_known() else None
-        # Where nothing stands between its results and the user's; a status that is an int goes the long way too.
-        self.direct = self.fast if not self.state and not self.converts else None
+        self.warm = False  # whether it was called before: the native function is made for the second call
+        self.made: Callable[..., Any] | None = None
+        self.direct: Callable[..., Any] | None = None
+
+    @property
+    def fast(self) -> Callable[..., Any] | None:
+        """The native function, None where Python's objects are not as it expects them."""
+        if self.made is None and layout_is_known():
+            self.made = self.native_call()
+        self.warm = True
+        return self.made
 
     def native_call(self) -> Callable[..., Any]:
         options = self.session.options
-        return load_call(self.program, self.single, self.compiled.loaded, target(options.target),
+        made = load_call(self.program, self.single, self.compiled.loaded, target(options.target),
                          Cache(Path(options.cache_dir), options.cache), ctypes.addressof(self.state_pointers),
                          (self.compiled, self.state, self.state_pointers))
+        if not self.state and not self.converts:
+            self.direct = made  # nothing stands between its results and the user's
+        return made
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.program.inputs)
@@ -89,26 +98,29 @@ class Function:
         """The same for any arguments: natively where the native function takes them."""
         if self.session.is_closed:
             raise closed("Session")
-        result = None
-        if self.fast is not None and len(args) == self.count:
+        if not self.warm:
+            self.warm = True
+            return self.slow_call(args, out)
+        result, fast = None, self.fast
+        if fast is not None and len(args) == self.count:
             if out is None:
-                result = self.fast_call(args)
+                result = self.in_order(fast, args)
             elif self.single:
-                result = self.fast_call((*args, out))
+                result = self.in_order(fast, (*args, out))
             elif type(out) in (list, tuple) and len(out) == len(self.program.outputs):
-                result = self.fast_call((*args, *out))
+                result = self.in_order(fast, (*args, *out))
         if result is None:
             return self.slow_call(args, out)
         if type(result) is int:
             return self.checked(result, out)
         return self.converted(result) if self.converts else result
 
-    def fast_call(self, arguments: Sequence[Any]) -> Any:
-        assert self.fast is not None
+    def in_order(self, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+        """One call; those that use variables wait for one another."""
         if not self.state:
-            return self.fast(*arguments)
+            return call(*arguments)
         with self.session.lock:
-            return self.fast(*arguments)
+            return call(*arguments)
 
     def slow_call(self, args: Sequence[Any], out: Any) -> Any:
         """The same by conversion, or an error that says what is wrong."""

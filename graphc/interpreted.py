@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,12 @@ from passes.pipeline import PIPELINE, optimise
 from .binding import as_array, bind_sizes
 from .compiler import compile_request
 from .function import Function
+from .home import Home
 from .ir.errors import FeedError, VerifyError
 from .ir.node import Node, ancestors, make, replaced
 from .ir.plan import Array
 from .ir.reference import evaluate
 from .ir.types import from_storage, is_float, to_storage
-
-if TYPE_CHECKING:
-    from .session import Session
 
 Values = Mapping[Node, np.ndarray[Any, Any]]
 TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -34,7 +32,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1
 class Interpreted:
     """Like `Function`, by the reference evaluator."""
 
-    def __init__(self, session: Session, request: Request, single: bool, where: Callable[[int], str], checks: bool) -> None:
+    def __init__(self, session: Home, request: Request, single: bool, where: Callable[[int], str], checks: bool) -> None:
         self.session = session
         self.request = request
         self.single = single
@@ -101,7 +99,7 @@ class Interpreted:
         return "check: fused native code differs from the reference, though every node and pass alone agrees"
 
 
-def run_native(session: Session, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
+def run_native(session: Home, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
     """The targets by native code.  `others` (variables, inner nodes) become inputs too, so nothing of the session changes."""
     new = {n: make("placeholder", graph=n.graph, name=f"{n.name} (checked)", dtype=n.dtype, shape=n.shape)
            for n in others if n not in feeds}

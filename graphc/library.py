@@ -13,7 +13,8 @@ The files need no compiler and no Python to be made or used.  `load_library` cal
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 import json
 import os
@@ -99,7 +100,7 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
     """
     check_entries(name, entries, session)
-    chosen = Options.of(**options)
+    chosen = options_of(session, options)
     place = check_folder(folder, name)
     plan = plan_library(name, entries, session, chosen)
     machine = target(chosen.target)
@@ -107,6 +108,12 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     linked = build_library(plan.header, plan.programs, plan.metadata(machine), plan.initial, machine,
                            Cache(Path(chosen.cache_dir), chosen.cache))
     return write_files(place, name, linked, text)
+
+
+def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
+    """The session's options, where they are not given."""
+    chosen = Options.of(**given)
+    return chosen if session is None else replace(session.options, **{name: getattr(chosen, name) for name in given})
 
 
 # -- what is asked for --
@@ -185,15 +192,19 @@ def entry_data(function: CFunction, program: Program, what: Signature) -> dict[s
 
 
 def plan_library(name: str, entries: Mapping[str, Signature], session: Session | None, options: Options) -> Plan:
-    graph = next(n.graph for s in entries.values() for n in (*s.inputs, *s.targets))
-    state = state_variables(graph, entries, session)
-    weights = fixed_weights(entries, state, session)
-    programs = []
+    requests = {}
     for entry, what in entries.items():
-        try:
-            programs.append(entry_program(program_name(name, entry), what, state, weights, options))
-        except GraphError as fault:
-            raise type(fault)(f"compile_library: entry {entry!r}: {fault}") from fault
+        with named(entry):
+            request = Request(program_name(name, entry), what.inputs, what.outputs, what.updates)
+            requests[entry] = with_fed_nodes(request)
+            missing_or_path(requests[entry], what.inputs)
+    graph = next(n.graph for s in entries.values() for n in (*s.inputs, *s.targets))
+    state = state_variables(graph, requests.values(), session)
+    weights = fixed_weights(requests.values(), state, session)
+    programs = []
+    for entry, request in requests.items():
+        with named(entry):
+            programs.append(planned(complete(request, state, weights), options)[1])
     members = state_members(state)
     functions = tuple(c_function(entry, what, program, members)
                       for (entry, what), program in zip(entries.items(), programs))
@@ -202,33 +213,44 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
     return Plan(header, tuple(programs), tuple(entries.values()), tuple(first_value(v, session) for v in state))
 
 
-def state_variables(graph: Graph, entries: Mapping[str, Signature], session: Session | None) -> tuple[Node, ...]:
+@contextmanager
+def named(entry: str) -> Iterator[None]:
+    """Errors inside say which entry they are about."""
+    try:
+        yield
+    except GraphError as fault:
+        raise type(fault)(f"compile_library: entry {entry!r}: {fault}") from fault
+
+
+def targets_of(request: Request) -> list[Node]:
+    return [*request.outputs, *(value for _, value in request.updates)]
+
+
+def state_variables(graph: Graph, requests: Iterable[Request], session: Session | None) -> tuple[Node, ...]:
     """The variables that the caller of the library keeps, in the order in which they were declared."""
-    updated = {variable for s in entries.values() for variable, _ in s.updates}
-    used = {n for s in entries.values() for n in ancestors(s.targets) if n.op.name == "variable"} - {
-        n for s in entries.values() for n in s.inputs}
-    kept = updated | (used if session is None else set())
+    kept: set[Node] = set()
+    for request in requests:
+        kept |= {variable for variable, _ in request.updates}
+        if session is None:
+            kept |= {n for n in ancestors(targets_of(request)) if n.op.name == "variable"}
     return tuple(v for v in graph.variables.values() if v in kept)
 
 
-def fixed_weights(entries: Mapping[str, Signature], state: Sequence[Node], session: Session | None) -> dict[Node, Node]:
+def fixed_weights(requests: Iterable[Request], state: Sequence[Node], session: Session | None) -> dict[Node, Node]:
     """Constants in the place of the variables that nobody updates."""
     if session is None:
         return {}
-    found = [n for n in ancestors([t for s in entries.values() for t in s.targets]) if n.op.name == "variable"]
-    others = {*state, *(n for s in entries.values() for n in s.inputs)}
-    return {v: constant(session.value(v), v.dtype, v.graph) for v in found if v not in others}
+    kept = set(state)
+    found = [n for n in ancestors([t for r in requests for t in targets_of(r)]) if n.op.name == "variable"]
+    return {v: constant(session.value(v), v.dtype, v.graph) for v in found if v not in kept}
 
 
-def entry_program(name: str, what: Signature, state: Sequence[Node], weights: Mapping[Node, Node],
-                  options: Options) -> Program:
-    request = with_fed_nodes(Request(name, what.inputs, what.outputs, what.updates, tuple(state)))
-    request = replace(request, state=tuple(state))
-    missing_or_path(request, what.inputs)
+def complete(request: Request, state: Sequence[Node], weights: Mapping[Node, Node]) -> Request:
+    """The request with constants for weights, and with the library's order of variables."""
     count = len(request.outputs)
-    targets = replaced([*request.outputs, *(value for _, value in request.updates)], weights)
+    targets = replaced(targets_of(request), weights)
     updates = tuple((variable, value) for (variable, _), value in zip(request.updates, targets[count:]))
-    return planned(replace(request, outputs=tuple(targets[:count]), updates=updates), options)[1]
+    return replace(request, outputs=tuple(targets[:count]), updates=updates, state=tuple(state))
 
 
 def first_value(variable: Node, session: Session | None) -> np.ndarray[Any, Any] | None:

@@ -131,7 +131,8 @@ class Library:
         self.name: str = data["name"]
         self.lock = threading.RLock()
         self.variables = tuple(array_of(item) for item in data["state"])
-        self.state = self.initial_state([item["initial"] for item in data["state"]])
+        self.has_initial = tuple(bool(item["initial"]) for item in data["state"])
+        self.state = self.new_state()
         self.entries = {name: Entry(self, entry_of(name, item)) for name, item in data["entries"].items()}
 
     def __getattr__(self, name: str) -> Entry:
@@ -154,10 +155,10 @@ class Library:
     def __setstate__(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         self.state = state
 
-    def initial_state(self, known: Sequence[bool]) -> dict[str, np.ndarray[Any, Any]]:
+    def new_state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the first values; a variable without one is left out until it is given."""
-        table = (ctypes.c_void_p * max(1, len(known))).in_dll(self.dll, f"{self.name}_initial")
-        return {a.name: copied(a, table[k] or 0) for k, (a, there) in enumerate(zip(self.variables, known)) if there}
+        table = (ctypes.c_void_p * max(1, len(self.variables))).in_dll(self.dll, f"{self.name}_initial")
+        return {a.name: copied(a, table[k] or 0) for k, a in enumerate(self.variables) if self.has_initial[k]}
 
     def state_arrays(self, used: Sequence[int]) -> dict[int, np.ndarray[Any, Any]]:
         """The arrays of these variables, after a check that native code can use them."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from . import init
 from .functions import contractions, creation, logic, movement, real, reductions
-from .ir.dims import product
 from .ir.errors import DTypeError, GraphError, ShapeError, user_line
 from .ir.node import Node, default_graph
 from .ir.types import is_float, is_integer, shape_text
@@ -138,10 +137,3 @@ def dense(x: Node, units: int, activation: Callable[[Node], Node] | None = None,
     y = contractions.matmul(x, weights)
     y = y if offset is None else y + offset
     return y if activation is None else activation(y)
-
-
-def parameters_of(x: Node) -> int:
-    """How many numbers there are in the variables that x depends on."""
-    from .ir.node import ancestors
-
-    return sum(int(product(n.shape)) for n in ancestors([x]) if n.op.name == "variable")

@@ -16,7 +16,7 @@ from . import init
 from .functions import creation, real
 from .derivatives import gradients
 from .ir.errors import GraphError, user_line
-from .ir.node import Node, ancestors, default_graph
+from .ir.node import Graph, Node, ancestors, default_graph
 from .ir.types import is_float
 
 Updates = dict[Node, Node]
@@ -114,9 +114,6 @@ class Adam(Optimiser):
         return updates
 
 
-def graph_name(graph: object, name: str) -> str | None:
+def graph_name(graph: Graph, name: str) -> str | None:
     """The name, or None (one is made) where it is taken already."""
-    from .ir.node import Graph
-
-    assert isinstance(graph, Graph)
     return None if graph.scope + name in graph.variables else name

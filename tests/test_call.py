@@ -24,9 +24,16 @@ def sess():
         yield session
 
 
+def native(sess, inputs, outputs, updates=None):
+    """A function that uses the native call from the first call on."""
+    f = sess.function(inputs, outputs, updates)
+    assert layout_is_known() == (f.fast is not None)
+    return f
+
+
 def add(sess, dtype="float32", shape=("n",)):
     x, y = gc.placeholder(dtype, shape, name="x"), gc.placeholder(dtype, shape, name="y")
-    return sess.function([x, y], x + y)
+    return native(sess, [x, y], x + y)
 
 
 A, B = np.arange(10, dtype="f"), np.full(10, 0.5, "f")
@@ -43,11 +50,20 @@ def test_plain_arrays_take_the_native_call(sess):
     assert type(f(A, B)) is np.ndarray and f(A, B).dtype == np.float32
 
 
+@needs_layout
+def test_the_native_call_is_made_for_the_second_call(sess):
+    x = gc.placeholder("float32", ("n",), name="x")
+    f = sess.function([x], x * 2)
+    for made in (False, True, True):
+        np.testing.assert_array_equal(f(A), A * 2)
+        assert (f.made is not None) == made
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "int8", "int16", "int32", "int64", "uint8",
                                    "uint16", "uint32", "uint64"])
 def test_every_dtype(sess, dtype):
     x = gc.placeholder(dtype, ("n", 2), name="x")
-    f = sess.function([x], [x, gc.max(x, axis=0)])
+    f = native(sess, [x], [x, gc.max(x, axis=0)])
     a = np.array([[0, 1], [1, 0], [1, 1]], dtype)
     for result, wanted in zip(f(a), (a, a.max(axis=0)), strict=True):
         assert result.dtype == a.dtype
@@ -57,7 +73,7 @@ def test_every_dtype(sess, dtype):
 
 def test_bfloat16_comes_back_as_float32(sess):
     x = gc.placeholder("bfloat16", (3,), name="x")
-    f, g = sess.function([x], x * 2), sess.function([x], [x + 1, gc.sum(x)])
+    f, g = native(sess, [x], x * 2), native(sess, [x], [x + 1, gc.sum(x)])
     a = np.array([1, 2.5, -3], "f")
     stored = (a.view(np.uint32) >> 16).astype(np.uint16)
     for given in (a, stored):
@@ -69,7 +85,7 @@ def test_bfloat16_comes_back_as_float32(sess):
 
 def test_rank_zero_results_are_scalars(sess):
     x = gc.placeholder("float64", ("n",), name="x")
-    one, several = sess.function([x], gc.sum(x)), sess.function([x], [gc.sum(x), x, gc.max(x)])
+    one, several = native(sess, [x], gc.sum(x)), native(sess, [x], [gc.sum(x), x, gc.max(x)])
     assert type(one([1.0, 2.0])) is np.float64 and type(one(np.ones(4))) is np.float64
     total, same, most = several(np.arange(3.0))
     assert (type(total), type(same), type(most)) == (np.float64, np.ndarray, np.float64) and (total, most) == (3, 2)
@@ -126,7 +142,7 @@ def test_wrong_numbers_of_arguments(sess):
     with pytest.raises(gc.FeedError):
         f(A, out=[B, out])
     x = sess.graph.placeholders["x"]
-    two = sess.function([x], [x + 1, x + 2])
+    two = native(sess, [x], [x + 1, x + 2])
     for wrong in ([], [out], [out, out, out]):
         with pytest.raises(gc.FeedError, match="expected 2 arrays"):
             two(A, out=wrong)
@@ -154,7 +170,7 @@ def test_results_that_overlap(sess):
         wanted = data[:10] + B
         np.testing.assert_array_equal(f(data[:10], B, out=inside), wanted)
     x = sess.graph.placeholders["x"]
-    two = sess.function([x], [x + 1, x + 2])
+    two = native(sess, [x], [x + 1, x + 2])
     with pytest.raises(gc.FeedError, match="shares memory"):
         two(A, out=[room[:10], room[5:]])
     apart = np.zeros(30, "f")
@@ -166,7 +182,7 @@ def test_results_that_overlap(sess):
 def test_sizes_must_agree(sess):
     x = gc.placeholder("float32", ("n", 3), name="x")
     y = gc.placeholder("float32", ("n",), name="y")
-    f = sess.function([x, y], gc.sum(x, axis=1) + y)
+    f = native(sess, [x, y], gc.sum(x, axis=1) + y)
     np.testing.assert_array_equal(f(np.ones((4, 3), "f"), np.ones(4, "f")), [4] * 4)
     for a, b in (((4, 3), 5), ((4, 2), 4), ((3, 4), 3)):
         assert f.fast is None or f.fast(np.ones(a, "f"), np.ones(b, "f")) is None
@@ -179,7 +195,7 @@ def test_composite_sizes_and_checks(sess):
     x = gc.placeholder("float32", ("n",), name="x")
     y = gc.placeholder("float32", (n * 2 + 1,), name="y")
     z = gc.placeholder("float32", ("m",), name="z")
-    f = sess.function([x, y, z], gc.concat([y, x]) + z)
+    f = native(sess, [x, y, z], gc.concat([y, x]) + z)
     parts = [np.ones(k, "f") for k in (2, 5, 7)]
     np.testing.assert_array_equal(f(*parts), [2] * 7)
     assert f.fast is None or f.fast(*parts) is not None
@@ -194,14 +210,14 @@ def test_empty_arrays(sess):
     f = add(sess)
     assert f(np.empty(0, "f"), np.empty(0, "f")).shape == (0,)
     x = gc.placeholder("float32", ("a", "b"), name="m")
-    g = sess.function([x], gc.sum(x, axis=0))
+    g = native(sess, [x], gc.sum(x, axis=0))
     np.testing.assert_array_equal(g(np.empty((0, 3), "f")), [0, 0, 0])
     assert g(np.empty((3, 0), "f")).shape == (0,)
 
 
 def test_results_that_no_memory_can_hold(sess):
     x = gc.placeholder("int8", ("n",), name="x")
-    f = sess.function([x], [gc.sum(x), x[:, None] + x[None, :].astype("int64")])
+    f = native(sess, [x], [gc.sum(x), x[:, None] + x[None, :].astype("int64")])
     before = sys.getrefcount(np.dtype("int64"))
     for _ in range(3):
         with pytest.raises(MemoryError):
@@ -209,7 +225,7 @@ def test_results_that_no_memory_can_hold(sess):
     assert abs(sys.getrefcount(np.dtype("int64")) - before) < 3
     y = gc.placeholder("int8", ("a", "b"), name="y")
     total = gc.sum(y, axis=0)
-    g = sess.function([y], total[:, None] + total[None, :])
+    g = native(sess, [y], total[:, None] + total[None, :])
     absurd = np.empty((0, 2**40), np.int8)
     assert g.fast is None or g.fast(absurd) is None
     with pytest.raises((MemoryError, ValueError)):
@@ -224,7 +240,7 @@ def big(sess):
     y = x
     for _ in range(6):
         y = gc.tanh(y @ w) + gc.max(y @ w, axis=1, keepdims=True) * 0
-    return sess.function([x], y), x
+    return native(sess, [x], y), x
 
 
 def test_the_arena_grows(sess):
@@ -289,7 +305,7 @@ def test_long_calls_give_up_the_gil(sess):
 def test_updates_from_threads_are_all_made(sess):
     v = gc.variable(np.zeros(3), name="v")
     x = gc.placeholder("float64", (), name="x")
-    f = sess.function([x], [v], updates={v: v + x})
+    f = native(sess, [x], [v], updates={v: v + x})
     one = np.ones(())
     run_threads(lambda _: [f(one) for _ in range(500)], 4)
     np.testing.assert_array_equal(sess.value(v), [2000] * 3)
@@ -297,7 +313,7 @@ def test_updates_from_threads_are_all_made(sess):
 
 def test_the_result_does_not_change_later(sess):
     v = gc.variable(np.zeros(3), name="v")
-    f = sess.function([], [v], updates={v: v + 1})
+    f = native(sess, [], [v], updates={v: v + 1})
     first, second = f()[0], f()[0]
     assert first.tolist() == [0] * 3 and second.tolist() == [1] * 3
     out = np.empty(3)
@@ -308,7 +324,7 @@ def test_the_result_does_not_change_later(sess):
 def test_a_refused_index(sess):
     x = gc.placeholder("float32", ("n",), name="x")
     i = gc.placeholder("int64", ("k",), name="i")
-    f = sess.function([x, i], gc.take(x, i))
+    f = native(sess, [x, i], gc.take(x, i))
     np.testing.assert_array_equal(f(A, np.array([1, -1])), [1, 9])
     for out in (None, np.empty(2, "f")):
         with pytest.raises(gc.GraphError, match="outside"):
@@ -336,7 +352,7 @@ def test_the_native_function_keeps_its_code(sess):
 def test_references_are_balanced(sess):
     x = sess.graph.placeholders.get("x") or gc.placeholder("float32", ("n",), name="x")
     i = gc.placeholder("int64", ("k",), name="i")
-    f = sess.function([x, i], [gc.take(x, i), gc.sum(x), x * 2])
+    f = native(sess, [x, i], [gc.take(x, i), gc.sum(x), x * 2])
     good, bad = np.array([0, 1]), np.array([0, 99])
     outs = [np.empty(2, "f"), np.empty((), "f"), np.empty(10, "f")]
     things = [A, good, bad, *outs, np.ndarray, np.dtype("f"), None, f.fast]
@@ -365,7 +381,7 @@ def cycle():
     with gc.Graph(), gc.Session() as session:
         x = gc.placeholder("float32", ("n", 64), name="x")
         w = gc.variable(np.ones((64, 64), "f"), name="w")
-        f = session.function([x], gc.sum(gc.tanh(x @ w)), updates={w: w * 0.5})
+        f = native(session, [x], gc.sum(gc.tanh(x @ w)), updates={w: w * 0.5})
         f(np.ones((500, 64), "f"))
 
 

@@ -15,12 +15,12 @@ import pytest
 import samples
 
 import graphc as gc
-from graphc.io import archive, attributes, graphs, tensors
+from graphc.io import archive, attributes, tensors
 from graphc.io.tensors import MEMBER, read_tensors, write_tensors
 from graphc.ir.dims import Dim
 from graphc.ir.node import OPS, Bits, constant, make
 from graphc.ir.reference import evaluate
-from graphc.ir.text import text
+from graphc.ir.text import postorder, text
 from graphc.ir.types import DTYPES, as_dtype, is_float, numpy_dtype
 
 SHAPES = [(), (0,), (1,), (7,), (0, 3), (3, 5), (2, 1, 4)]
@@ -327,16 +327,15 @@ def round_trip(tmp_path, fetches, **options):
 
 def registered(nodes):
     """Enters the placeholders that samples make without a declaration."""
-    for node in gc.Node and graphs.postorder(nodes):
+    for node in postorder(nodes):
         if node.op.name == "placeholder":
             node.graph.placeholders[node.name] = node
     return nodes
 
 
 def op_samples():
-    for name in sorted(OPS):
-        for k, build in enumerate(samples.SAMPLES.get(name, ())):
-            yield pytest.param(build, id=f"{name}-{k}")
+    return [pytest.param(build, id=f"{name}-{k}") for name in sorted(OPS)
+            for k, build in enumerate(samples.SAMPLES.get(name, ()))]
 
 
 @pytest.mark.parametrize("build", op_samples())
@@ -400,8 +399,9 @@ def test_symbolic_sizes_and_checks_come_back(tmp_path):
         z = gc.concat([x, y], axis=0)[1:-1:2].reshape(-1, 3)
         saved = round_trip(tmp_path, z)
         assert saved.fetches.type == z.type and any(isinstance(size, Dim) for size in z.shape)
-        pairs = zip(graphs.postorder([z]), graphs.postorder([saved.fetches]), strict=True)
-        assert all([(c.relation, c.a, c.b) for c in a.checks] == [(c.relation, c.a, c.b) for c in b.checks] for a, b in pairs)
+        pairs = zip(postorder([z]), postorder([saved.fetches]), strict=True)
+        checks = [[[(c.relation, c.a, c.b) for c in node.checks] for node in pair] for pair in pairs]
+        assert any(old for old, _ in checks) and all(old == new for old, new in checks)
 
 
 def model():
@@ -442,7 +442,7 @@ def test_without_a_session_variables_keep_their_first_values(tmp_path):
 
 def test_entries_carry_signatures(tmp_path):
     with gc.Graph():
-        x, w, _b, h, loss = model()
+        x, _, _, h, loss = model()
         updates = gc.optim.SGD(0.1).minimize(loss)
         entries = {"predict": gc.signature([x], h), "step": gc.signature([x], [loss], updates, names=["loss"])}
         saved = round_trip(tmp_path, loss, entries=entries)
@@ -450,7 +450,7 @@ def test_entries_carry_signatures(tmp_path):
         assert list(saved.entries) == ["predict", "step"] and isinstance(saved.entries["predict"].outputs, gc.Node)
         assert step.inputs == (saved.placeholders["x"],) and step.outputs[0] is saved.fetches
         assert step.names == ("loss",) and [v.name for v, _ in step.updates] == [v.name for v in updates]
-        assert step.updates[0][0] is saved.variables["w"] or w.name != "w"
+        assert all(v is saved.variables[v.name] for v, _ in step.updates)
         with pytest.raises(gc.GraphError, match=r"gc\.signature"):
             gc.save_graph(tmp_path / "x", loss, entries={"step": [x]})
 
@@ -478,7 +478,7 @@ def test_ten_thousand_nodes(tmp_path):
         for k in range(5000):
             y = gc.sin(y) * x if k % 2 else gc.cos(y) + x
         saved = round_trip(tmp_path, y)
-        assert len(graphs.postorder([saved.fetches])) == 10_001
+        assert len(postorder([saved.fetches])) == 10_001
         assert text([saved.fetches]) == text([y])
 
 
@@ -490,8 +490,9 @@ def test_what_cannot_be_saved_says_why(tmp_path):
             foreign = gc.Session()
         undeclared = make("placeholder", name="y", dtype="float32", shape=())
         for fetches, options, fault in (
-                ([x, other], {}, "another graph"), (x, {"session": foreign}, "another graph"), ([], {}, "nothing to save"),
-                (undeclared, {}, "not the placeholder"), ({1: x}, {}, "keys of dicts"), (1.0, {}, "expected a node")):
+                ([x, other], {}, "another graph"), (x, {"session": foreign}, "another graph"),
+                ([], {}, "nothing to save"), (undeclared, {}, "not the placeholder"),
+                ({1: x}, {}, "keys of dicts"), (1.0, {}, "expected a node")):
             with pytest.raises(gc.GraphError, match=fault):
                 gc.save_graph(tmp_path / "a", fetches, **options)
     assert not os.listdir(tmp_path)
@@ -552,7 +553,8 @@ WRONG_DOCUMENTS = {
                           [[[1, [name]] for name in "abcdefgh"]] * 10), "terms"),
     "negative size": (edit(["nodes", "variable", "attrs", "shape"], [-4, 3]), "less than 0"),
     "tensor": (edit(["nodes", "constant", "attrs", "value"], {"tensor": "no"}), "no tensor 'no'"),
-    "constant": (edit(["nodes", "constant", "attrs", "value"], {"dtype": "int8", "shape": [9], "hex": "00"}), "1 bytes for"),
+    "constant": (edit(["nodes", "constant", "attrs", "value"], {"dtype": "int8", "shape": [9], "hex": "00"}),
+                 "1 bytes for"),
     "user op": (edit(["nodes", "user", "attrs", "expression"], [["os", [0], None]]), "not an elementwise op"),
     "user operands": (edit(["nodes", "user", "attrs", "expression"], [["mul", [0], None]]), "mul of 1 operands"),
     "user parameter": (edit(["nodes", "user", "attrs", "expression"], [["exp", [0], 3.5]]), "parameter 3.5"),
@@ -588,8 +590,9 @@ def test_tensors_that_do_not_fit_the_graph_are_refused(tmp_path):
             gc.load_graph(tmp_path / "g.gcm")
 
 
-STRANGE = (None, True, -1, 0, 1, 3, 2**63, 10**30, 1.5, "", "x", "float32", [], [[]], {}, [0], [-1], [2**62, 2**62], ["index", 0],
-           {"tensor": "constant/0"}, {"list": [0]}, [[1, ["n"]]], [[1, [["floordiv", 1, 0]]]], "user", "einsum", "constant")
+STRANGE = (None, True, -1, 0, 1, 3, 2**63, 10**30, 1.5, "", "x", "float32", [], [[]], {}, [0], [-1], [2**62, 2**62],
+           ["index", 0], {"tensor": "constant/0"}, {"list": [0]}, [[1, ["n"]]], [[1, [["floordiv", 1, 0]]]],
+           "user", "einsum", "constant")
 
 
 def places_in(document):
@@ -623,7 +626,7 @@ def test_mutated_graphs_are_refused_or_read(tmp_path):
         write_document(path, changed, data)
         return path.read_bytes()
 
-    for _, saved in read_mutations(path, damaged, gc.load_graph, 2000):
+    for _, saved in read_mutations(path, damaged, gc.load_graph, 1200):
         assert isinstance(saved.graph, gc.Graph)
 
 

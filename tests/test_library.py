@@ -16,6 +16,10 @@ import numpy as np
 import pytest
 
 from codegen.header import STATUS
+from codegen.jit import compile_text, load
+from codegen.library import emit_memory
+from codegen.target import target
+from codegen.text import Module
 import graphc as gc
 import graphc.loaded
 from graphc.library import file_names
@@ -87,6 +91,8 @@ def test_two_states_are_independent(built, lib):
     trained(lib)
     np.testing.assert_array_equal(other.predict(XS), gc.load_library(built[0]).predict(XS))
     assert not np.array_equal(lib.state["layer/w"], other.state["layer/w"])
+    lib.state = lib.new_state()
+    np.testing.assert_array_equal(lib.predict(XS), other.predict(XS))
 
 
 def test_pickles_with_its_state(lib):
@@ -101,7 +107,7 @@ def test_text_shows_the_signatures(lib):
         assert part in repr(lib)
     assert "predict(x" in repr(lib.predict) and {"predict", "step"} <= set(dir(lib))
     with pytest.raises(AttributeError, match="no entry 'guess'; there are predict, step"):
-        lib.guess
+        _ = lib.guess
 
 
 def test_arguments_are_converted_or_explained(lib):
@@ -110,7 +116,8 @@ def test_arguments_are_converted_or_explained(lib):
         np.testing.assert_array_equal(lib.predict(given), wanted)
     out = np.empty((7, 3), "f")
     assert lib.predict(XS, out=out) is out and np.array_equal(out, wanted)
-    for arguments, kind in (((XS, XS), gc.FeedError), ((XS[:, :3],), gc.ShapeError), ((XS.astype(complex),), gc.DTypeError)):
+    refusals = [((XS, XS), gc.FeedError), ((XS[:, :3],), gc.ShapeError), ((XS.astype(complex),), gc.DTypeError)]
+    for arguments, kind in refusals:
         with pytest.raises(kind):
             lib.predict(*arguments)
     with pytest.raises(gc.ShapeError, match="batch"):
@@ -157,6 +164,7 @@ def many(sess=None):
         "all_of": gc.signature([m], gc.all(m)),
         "tick": gc.signature([], [count], updates={count: count + 1}),
         "tock": gc.signature([], [], updates={count: count - 1}),
+        "same": gc.signature([x], [x, x]),
         "table": gc.signature([], gc.constant(np.arange(5.0)) * 2),
     }
 
@@ -176,6 +184,9 @@ def test_kinds_of_entries(odd):
     assert doubled.tolist() == [[2, 5]] and total == 3.5 and doubled.dtype == np.float32
     assert odd.all_of([True, True]) and not odd.all_of([True, False]) and odd.all_of([])
     assert [odd.tick()[0] for _ in range(3)] == [0, 1, 2]
+    for n in (0, 1, 15, 16, 17, 1000):
+        first, second = odd.same(np.arange(n))
+        assert first.tolist() == second.tolist() == list(range(n))
     assert odd.tock() == [] and odd.tick() == [2]
     assert odd.table().tolist() == [0, 2, 4, 6, 8]
 
@@ -192,11 +203,33 @@ def test_a_variable_without_a_session_is_state(tmp_path):
     assert lib.state["scale"].tolist() == [0.5] * 4
 
 
+def test_inner_nodes_and_variables_as_inputs(tmp_path):
+    with gc.Graph():
+        x = gc.placeholder("float32", ("n",), name="x")
+        v, u = gc.variable(np.full(3, 2.0, "f"), name="v"), gc.variable(np.ones(3, "f"), name="u")
+        h = x * u.sum()
+        y = gc.sum(h) * v
+        lib = gc.load_library(gc.compile_library(tmp_path, "cut", {
+            "inner": gc.signature([h, v], y), "own": gc.signature([h], y)}))
+    assert list(lib.state) == ["v"]
+    assert lib.inner([1, 2], [1, 2, 3]).tolist() == [3, 6, 9] and lib.own([1, 2]).tolist() == [6, 6, 6]
+
+
+def test_options_of_the_session(tmp_path):
+    with gc.Graph(), gc.Session(target="x86-64-v2") as sess:
+        x = gc.placeholder("float32", ("n",), name="x")
+        entries = {"run": gc.signature([x], x * 2)}
+        for options, wanted in (({}, "x86-64-v2"), ({"target": "x86-64-v3"}, "x86-64-v3")):
+            dll = ctypes.CDLL(str(gc.compile_library(tmp_path / wanted, "opt", entries, session=sess, **options)))
+            text = ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(dll, "opt_metadata")))
+            assert json.loads(text)["target"]["name"] == wanted
+
+
 # -- the C interface --
 def test_exports_and_needs(built):
     names = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", built[0]).splitlines()]
-    assert sorted(names) == sorted(f"tiny_{n}" for n in (
-        "predict", "predict_workspace_size", "step", "step_workspace_size", "strerror", "abi_version", "metadata", "initial"))
+    ends = "abi_version initial metadata predict predict_workspace_size step step_workspace_size strerror"
+    assert sorted(names) == [f"tiny_{end}" for end in ends.split()]
     assert "NEEDED" not in tool("readelf", "-d", built[0])
     assert not tool("nm", "-D", "--undefined-only", built[0])
 
@@ -268,8 +301,8 @@ class Raw:
         self.workspace = self.room.ctypes.data + -self.room.ctypes.data % 64
 
     def __call__(self, **spoilt) -> int:
-        given = {"n": 2, "x": self.x.ctypes.data, "y": self.y.ctypes.data, "w": self.w.ctypes.data, "b": self.b.ctypes.data,
-                 "workspace": self.workspace} | spoilt
+        given = {name: getattr(self, name).ctypes.data for name in "xywb"} | {"n": 2, "workspace": self.workspace}
+        given |= spoilt
         struct = (ctypes.c_void_p * 2)(given["w"], given["b"])
         state = given.get("state", ctypes.addressof(struct))
         f = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, *[ctypes.c_void_p] * 4)(("tiny_predict", self.dll))
@@ -278,8 +311,9 @@ class Raw:
 
 @pytest.mark.parametrize(("spoilt", "status"), [
     ({}, "OK"), ({"x": None}, "NULL_POINTER"), ({"y": None}, "NULL_POINTER"), ({"w": None}, "NULL_POINTER"),
-    ({"state": None}, "NULL_POINTER"), ({"n": -1}, "BAD_SIZE"), ({"n": -(2**63)}, "BAD_SIZE"), ({"n": 2**63 - 1}, "BAD_SIZE"),
-    ({"n": 2**60}, "BAD_SIZE"), ({"n": 0, "x": None, "y": None, "workspace": None}, "OK")])
+    ({"state": None}, "NULL_POINTER"), ({"n": -1}, "BAD_SIZE"), ({"n": -(2**63)}, "BAD_SIZE"),
+    ({"n": 2**63 - 1}, "BAD_SIZE"), ({"n": 2**60}, "BAD_SIZE"),
+    ({"n": 0, "x": None, "y": None, "workspace": None}, "OK")])
 def test_statuses(built, spoilt, status):
     raw = Raw(built[0])
     assert raw(**spoilt) == CODE[status]
@@ -347,8 +381,8 @@ int main(void)
 def test_a_c_program(built, tmp_path):
     (tmp_path / "main.c").write_text(MAIN)
     folder = built[0].parent
-    tool("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, "-o", tmp_path / "main", tmp_path / "main.c", "-L", folder,
-         "-ltiny", f"-Wl,-rpath,{folder}")
+    tool("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I", folder, "-o", tmp_path / "main", tmp_path / "main.c",
+         "-L", folder, "-ltiny", f"-Wl,-rpath,{folder}")
     lines = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.splitlines()
     x, w = np.arange(1, 9, dtype="f").reshape(2, 4), (0.01 * np.arange(12, dtype="f")).reshape(4, 3)
     wanted = np.tanh(x * 0.5 @ w + np.array([0, 0, 0.5], "f"))
@@ -391,6 +425,26 @@ with gc.Graph():
         assert b"test_library" not in data
 
 
+@pytest.mark.parametrize("name", ["memcpy", "memmove", "memset"])
+def test_the_functions_of_string_h(name):
+    module = Module()
+    emit_memory(module, name)
+    chosen = target("x86-64-v2")
+    text = module.text().replace(f"define hidden ptr @{name}", "define ptr @tried")
+    loaded = load(compile_text(text, chosen), ["tried"], chosen)
+    second = ctypes.c_int if name == "memset" else ctypes.c_void_p
+    f = loaded.function("tried", ctypes.c_void_p, ctypes.c_void_p, second, ctypes.c_size_t)
+    data = np.random.default_rng(0).integers(0, 256, 400).astype(np.uint8)
+    moves = [(200, 0), (0, 200)] + ([(3, 0), (0, 3), (0, 40), (40, 0), (7, 7)] if name == "memmove" else [])
+    for n in (0, 1, 31, 32, 33, 64, 100, 150):
+        for to, source in moves:
+            got, wanted = data.copy(), data.copy()
+            wanted[to:to + n] = 77 if name == "memset" else data[source:source + n]
+            start = got.ctypes.data
+            assert f(start + to, 256 + 77 if name == "memset" else start + source, n) == start + to
+            np.testing.assert_array_equal(got, wanted)
+
+
 # -- loading --
 def test_a_library_that_was_made_anew(tmp_path):
     with gc.Graph():
@@ -409,7 +463,7 @@ def test_files_that_are_no_library(tmp_path, built):
     shutil.copy(built[0], tmp_path / "libother.so")
     with pytest.raises(gc.GraphError, match="was renamed"):
         gc.load_library(tmp_path / "libother.so")
-    with pytest.raises(gc.GraphError, match="expected a file lib<name>.so"):
+    with pytest.raises(gc.GraphError, match=r"expected a file lib<name>\.so"):
         gc.load_library(built[0].with_name("tiny.h"))
 
 
@@ -440,7 +494,7 @@ def test_bad_requests(tmp_path):
         for name in ("", "a-b", "1a", "int", "a__b", "lib.so", "../x"):
             refused(tmp_path, name, good, "header")
         refused(tmp_path, "ok", {}, "no entries")
-        refused(tmp_path, "ok", {"run": x}, "expected gc.signature")
+        refused(tmp_path, "ok", {"run": x}, r"expected gc\.signature")
         refused(tmp_path, "ok", {"run it": good["run"]}, "no C identifier")
         refused(tmp_path, "ok", {"run": good["run"], "run_workspace_size": good["run"]}, "used twice")
         refused(tmp_path, "ok", {"strerror": good["run"]}, "used twice")

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from .dims import evaluate, symbols_of
+from .dims import Dim, evaluate, symbols_of
 from .errors import GraphError, VerifyError
 from .node import OPS, Need, Node
 from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep
@@ -155,7 +155,7 @@ def value_faults(kernel: Kernel | Contraction, op: KernelOp, rank: int) -> Itera
         yield f"value {op.value!r} is no (axis, reverse)"
     if op.kind == "iota" and not (isinstance(op.value, int) and 0 <= op.value < rank):
         yield f"value {op.value!r} is no axis"
-    if op.kind == "const" and not isinstance(op.value, (int, float)):
+    if op.kind == "const" and not isinstance(op.value, (int, float, Dim)):
         yield f"value {op.value!r} is no number"
     if op.kind == "second" and op.operands and 0 <= op.operands[0] < len(kernel.ops):
         source = kernel.ops[op.operands[0]]

@@ -23,10 +23,11 @@ from ..io.atomic import write_whole
 from ..ir.errors import GraphError, user_line
 from ..ir.node import Node
 from ..ir.plan import Program
+from ..ir.plan_text import program_text
 from ..ir.text import attr_text, is_inline, is_leaf, line_of, names_of, postorder, text
 from .diagram import Arrow, Box, Diagram, fold_leaves
 from .files import FORMATS, TEXT
-from .programs import program_diagram, program_text
+from .programs import program_diagram
 
 MOST_USERS = 4  # boxes that read a weight, up to which it is folded into them
 KIND_OF_LEAF = {"placeholder": "input", "variable": "variable", "constant": "constant", "iota": "constant"}
@@ -117,8 +118,10 @@ def graph_diagram(fetches: Sequence[Node], updates: Updates = ()) -> Diagram:
     kept = set(targets)
     drawn = [node for node in order if node in kept or not (is_inline(node) or node.op.name == "broadcast")]
     sources = source_files()
-    boxes = [node_box(node, number[node], line_of(node, names), sources) for node in drawn]
-    arrows = [Arrow(number[source], number[node]) for node in drawn for source in _sources(node, kept)]
+    boxes = [node_box(node, number[node], _operand_line(node, kept),
+                      f"{line_of(node, names)}\n{place_text(node, sources)}") for node in drawn]
+    arrows = [Arrow(number[source], number[node]) for node in drawn for operand in node.operands
+              if not _is_number(source := _source(operand, kept), kept)]
     for k, (variable, value) in enumerate(updates):
         place = place_text(variable, sources)
         boxes.append(Box(f"u{k}", f"update {variable.name}", (str(variable.type),), "update", place))
@@ -131,35 +134,38 @@ def graph_diagram(fetches: Sequence[Node], updates: Updates = ()) -> Diagram:
     return fold_leaves(Diagram(title, tuple(boxes), tuple(dict.fromkeys(arrows))), most_users=MOST_USERS)
 
 
-def _sources(node: Node, kept: set[Node]) -> list[Node]:
-    """What the arrows into a box come from: operands, through broadcasts, without numbers."""
-    found = []
-    for operand in node.operands:
-        while operand.op.name == "broadcast" and operand not in kept:
-            operand = operand.operands[0]
-        if operand in kept or not is_inline(operand):
-            found.append(operand)
-    return found
+def _source(operand: Node, kept: Set[Node]) -> Node:
+    """What an arrow comes from: the operand, through broadcasts that are not drawn."""
+    while operand.op.name == "broadcast" and operand not in kept:
+        operand = operand.operands[0]
+    return operand
 
 
-def node_box(node: Node, key: str, line: str, sources: Set[str]) -> Box:
+def _is_number(source: Node, kept: Set[Node]) -> bool:
+    """Whether what an arrow would come from is written in the boxes that read it."""
+    return source not in kept and is_inline(source)
+
+
+def node_box(node: Node, key: str, operands: str, tooltip: str) -> Box:
     """A node with its type, the numbers among its operands, and its static parameters."""
     attrs = [attr_text(name, value) for name, value in node.attrs.items() if name not in HIDDEN]
-    numbers = [number_text(node, operand) if is_inline(operand) else "·" for operand in node.operands]
-    lines = [str(node.type)]
-    if node.op.name == "einsum":
-        lines.append(spec_text(node))
-    if any(entry != "·" for entry in numbers):
-        lines.append(f"({', '.join(numbers)})")
-    lines += [", ".join(attrs)] if attrs else []
+    spec = spec_text(node) if node.op.name == "einsum" else ""
+    lines = tuple(line for line in (str(node.type), spec, operands, ", ".join(attrs)) if line)
     title = node.attrs["name"] if is_leaf(node) or node.op.name == "user" else node.op.name
-    tooltip = f"{line}\n{place_text(node, sources)}"
-    return Box(key, title, tuple(lines), kind_of(node), tooltip, node.scope.rstrip("/") or None)
+    return Box(key, title, lines, kind_of(node), tooltip, node.scope.rstrip("/") or None)
+
+
+def _operand_line(node: Node, kept: Set[Node]) -> str:
+    """The numbers among the operands, with dots for the arrows; empty where there are none."""
+    entries = [number_text(node, operand) if _is_number(_source(operand, kept), kept) else "·"
+               for operand in node.operands]
+    return f"({', '.join(entries)})" if any(entry != "·" for entry in entries) else ""
 
 
 def number_text(user: Node, operand: Node) -> str:
     """A small constant with as many digits as its dtype holds; a repeated one with its shape, if that says anything."""
-    shape = f"[{', '.join(map(str, operand.shape))}]" if operand.ndim and user.op.kind != "elementwise" else ""
+    is_told = user.op.kind == "elementwise" or operand.op.name != "broadcast"
+    shape = "" if is_told else f"[{', '.join(map(str, operand.shape))}]"
     while operand.op.name == "broadcast":
         operand = operand.operands[0]
     array = operand.attrs["value"].array

@@ -1,13 +1,14 @@
 """The steps of a compiled function: a box per kernel, an arrow per buffer that one writes and another reads.
 
-    0: matmul+relu over batch × 32 × 64; reads x, w1, b1; writes t0
-        add, relu
+    matmul+relu                the kernel's label: what it was made of
+    over batch × 32 × 64       its axes, and the depth of a matrix product
+    add, relu                  the operations that do the work, with their counts
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from ..ir.dims import Dim
 from ..ir.errors import Unsupported
@@ -44,32 +45,7 @@ def _distinct(items: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(items))
 
 
-# -- text --
-def program_text(program: Program) -> str:
-    """The program's border, then a paragraph per step."""
-    names = buffer_names(program)
-    lines = [f"function {program.name}({', '.join(map(array_text, program.inputs))})",
-             f"outputs {', '.join(map(array_text, program.outputs)) or 'none'}"]
-    if program.state:
-        lines.append(f"state {', '.join(map(array_text, program.state))}")
-    lines.append(f"arena {program.arena} bytes")
-    for k, step in enumerate(program.steps):
-        read, written = reads_and_writes(step)
-        lines.append(f"{k}: {' '.join([step_title(step), *step_lines(step)[:1]])}; reads {_named(read, names)}; "
-                     f"writes {_named(written, names)}")
-        lines += [f"    {line}" for line in step_lines(step)[1:]]
-    return "\n".join(lines) + "\n"
-
-
-def array_text(array: object) -> str:
-    name, dtype, shape = (getattr(array, field) for field in ("name", "dtype", "shape"))
-    return f"{name}: {dtype}[{', '.join(map(str, shape))}]"
-
-
-def _named(buffers: Sequence[int], names: Sequence[str]) -> str:
-    return ", ".join(names[b] for b in buffers) or "nothing"
-
-
+# -- texts in boxes --
 def buffer_names(program: Program) -> list[str]:
     """Names of what crosses the border; t0, t1, .. for what lives in the arena."""
     names, inner = [], 0
