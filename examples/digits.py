@@ -8,8 +8,10 @@ Data: the 1,797 digits of 8x8 pixels that come with scikit-learn (UCI, Alpaydin 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 import sys
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -37,7 +39,7 @@ def network(dtype: str = "float32") -> tuple[gc.Node, gc.Node, gc.Node, gc.Node]
     return x, t, logits, gc.nn.softmax_cross_entropy(logits, t).mean()
 
 
-def train(step: gc.Function, pixels: np.ndarray, labels: np.ndarray, epochs: int = EPOCHS) -> list[float]:
+def train(step: Callable[..., Any], pixels: np.ndarray, labels: np.ndarray, epochs: int = EPOCHS) -> list[float]:
     """Mean loss of each epoch."""
     rng = np.random.default_rng(SEED)
     history = []
@@ -57,9 +59,9 @@ def main(folder: str = ".") -> float:
     train_x, train_t, test_x, test_t = data()
     x, t, logits, loss = network()
     updates = gc.optim.Adam(2e-3).minimize(loss)
-    gc.dump([loss, *updates.values()], target / "digits.svg")
     with gc.Session() as sess:
         step = sess.function([x, t], loss, updates=updates)
+        gc.dump(step, target / "digits.svg")  # one box for each kernel of the compiled training step
         train(step, train_x, train_t)
         predictions = sess.run(logits, {x: test_x})
         accuracy = float((predictions.argmax(axis=1) == test_t).mean())

@@ -80,7 +80,7 @@ def signature(inputs: Node | Sequence[Node], outputs: Node | Sequence[Node], upd
     if names is not None and len(names) != len(results):
         raise GraphError(f"signature: {len(names)} names for {len(results)} outputs: {list(names)}\n  at {user_line()}")
     return Signature(listed, results, tuple(names) if names is not None else output_names(listed, results), pairs,
-                     isinstance(outputs, Node))
+                     len(results) == 1)
 
 
 def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 
 from .coordinates import Coordinates, axis, identity, operand_coordinates
-from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, is_count, is_known, label_sizes, storage
+from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, is_count, is_known, label_sizes, storage, without_casts
 
 Shape = tuple["int | Dim", ...]
 MOST_STREAMS = 14  # buffers that one kernel runs through at a time
@@ -90,7 +90,7 @@ class Walk:
 
 def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) -> Walk:
     """The expression of a root, down to buffers."""
-    found = Walk()
+    found = Walk(index_reads(root, roots))
     seen: set[tuple[int, Coordinates | None]] = set()
     pending = list(zip(root.operands, operand_places(root, axes, extents))) if not is_known(root) else []
     while pending:
@@ -105,10 +105,18 @@ def walk(root: Node, axes: tuple[int, ...], extents: Shape, roots: set[Node]) ->
         if is_known(node):
             continue
         found.inlined.append(node)
+        found.reads += index_reads(node, roots)
         assert at is not None, f"{node!r} must lie in a buffer"
         for k, operand in enumerate(node.operands):
             pending.append((operand, operand_coordinates(node, k, at, extents)))
     return found
+
+
+def index_reads(node: Node, roots: set[Node]) -> list[tuple[Node, Coordinates | None]]:
+    """The buffers of a gather's indices: their range is checked before the kernel runs, so it cannot compute them."""
+    if node.op.name != "gather":
+        return []
+    return [(held, None) for o in node.operands[1:] if (held := storage(without_casts(o), roots)) is not None]
 
 
 def through_reshapes(node: Node, held: Node, at: Coordinates | None, extents: Shape) -> Coordinates | None:

@@ -24,7 +24,7 @@ from graphc.ir.types import is_integer
 
 from .coordinates import Coordinate, Coordinates, IndexRead, axis, flattened, identity, operand_coordinates, row_major
 from .groups import Group, iteration_space, operand_places, through_reshapes
-from .roots import CHEAP, REDUCTIONS, is_count, is_known, label_sizes, storage
+from .roots import CHEAP, REDUCTIONS, is_count, is_known, label_sizes, storage, without_casts
 
 Shape = tuple["int | Dim", ...]
 MONOIDS = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "any", "all": "all", "argmax": "argmax",
@@ -54,7 +54,11 @@ class Draft:
     places: tuple[Place, ...]
     writes: tuple[Node, ...]
     label: str
-    indices: tuple[tuple[Node, int | Dim, Node], ...] = ()  # (index node, extent, the op that reads by it)
+    indices: tuple[tuple[Node, int | Dim, Node], ...] = ()  # (index buffer, extent, the op that reads by it)
+
+    @property
+    def index_buffers(self) -> tuple[Node, ...]:
+        return tuple(held for held, _, _ in self.indices)
 
     def reads(self) -> list[Place]:
         loaded = {op.map.argument for op in self.kernel.ops if op.map and op.kind in ("load", "accumulate")}
@@ -100,7 +104,9 @@ class Builder:
 
     def index(self, read: IndexRead) -> int:
         number = self.value(read.node, read.at)
-        self.indices.setdefault((read.node.id, read.extent), (read.node, read.extent, read.user))
+        held = storage(without_casts(read.node), self.roots)
+        if held is not None:
+            self.indices.setdefault((held.id, read.extent), (held, read.extent, read.user))
         return number if self.ops[number].dtype == "int64" else self.put("cast", [number], "int64")
 
     def address(self, at: Coordinates, shape: Shape) -> Coordinate:

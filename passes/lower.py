@@ -30,7 +30,7 @@ from graphc.ir.types import to_storage
 from .groups import Group, form_groups
 from .kernels import Draft, Place, Scratch, contraction_step, loop_kernel, piecewise_kernels
 from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
-from .roots import forced_roots, is_leaf, storage, without_casts
+from .roots import forced_roots, is_leaf
 from .schedule import schedule
 
 Step = KernelStep | RangeStep | CopyStep
@@ -214,21 +214,19 @@ class Assembly:
 
     # -- steps --
     def kernel_steps(self) -> list[Step]:
-        found: list[Step] = []
-        checked: set[tuple[int, int | Dim]] = set()
-        for draft in self.steps:
-            for buffer, extent, node in self.index_ranges(draft):
-                if (buffer, extent) not in checked:
-                    checked.add((buffer, extent))
-                    self.messages.append(f"{node.op.name}: an index lies outside [-{extent}, {extent})\n  at {node.loc}")
-                    found.append(RangeStep(buffer, extent, len(self.messages) - 1))
+        """The kernels, and the range checks of index buffers: of those that are there at once, then as they are made."""
+        made = {node for step in self.steps for node in step.writes}
+        pending = dict.fromkeys(index for step in self.steps for index in step.indices)
+        found: list[Step] = [self.range_step(*index) for index in pending if index[0] not in made]
+        writers = {node: k for k, step in enumerate(self.steps) for node in step.writes}
+        for k, draft in enumerate(self.steps):
             found.append(self.merged(draft))
+            found += [self.range_step(*index) for index in pending if writers.get(index[0]) == k]
         return found
 
-    def index_ranges(self, draft: Draft) -> list[tuple[int, int | Dim, Node]]:
-        """What must hold of the index buffers that a step reads."""
-        return [(self.number(held), extent, user) for node, extent, user in draft.indices
-                if (held := storage(without_casts(node), self.roots)) is not None]
+    def range_step(self, held: Node, extent: int | Dim, user: Node) -> RangeStep:
+        self.messages.append(f"{user.op.name}: an index lies outside [-{extent}, {extent})\n  at {user.loc}")
+        return RangeStep(self.number(held), extent, len(self.messages) - 1)
 
     def merged(self, draft: Draft) -> KernelStep:
         """The step with one argument for each buffer: in-place operands and results become the same one."""

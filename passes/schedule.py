@@ -26,7 +26,7 @@ def dependencies(steps: Sequence[Draft], state: Mapping[Node, Node]) -> list[set
         own = {w for place in step.reads() if isinstance(place, Node) for w in writers.get(place, ())}
         own |= {w for node in step.writes for w in writers[node] if w < k}
         before.append(own - {k})
-    for reader, writer in after_old_values(steps, state, writers):
+    for reader, writer in [*after_old_values(steps, state, writers), *after_range_checks(steps, state, writers)]:
         if reader != writer and not reaches(before, reader, writer):
             before[writer].add(reader)
     return before
@@ -38,6 +38,13 @@ def after_old_values(steps: Sequence[Draft], state: Mapping[Node, Node],
     new_value = {variable: root for root, variable in state.items()}
     return [(k, w) for k, step in enumerate(steps) for place in step.reads()
             if isinstance(place, Node) and place in new_value for w in writers.get(new_value[place], ())]
+
+
+def after_range_checks(steps: Sequence[Draft], state: Mapping[Node, Node],
+                       writers: Mapping[Node, Sequence[int]]) -> list[tuple[int, int]]:
+    """(writer of an index buffer, writer of a variable): a call that is refused leaves variables as they were."""
+    made = dict.fromkeys(w for step in steps for held in step.index_buffers for w in writers.get(held, ()))
+    return [(maker, w) for maker in made for root in state for w in writers.get(root, ())]
 
 
 def reaches(before: Sequence[set[int]], start: int, target: int) -> bool:

@@ -109,6 +109,17 @@ def test_index_out_of_range_is_refused(x: Node) -> None:
             made({x: data, i: np.array(bad, "int32")})
 
 
+def test_computed_indices_are_checked_before_variables_change(x: Node) -> None:
+    i = gc.placeholder("int64", (2,), name="i")
+    w = gc.variable(np.zeros(16, "float32"), name="w")
+    made = Native([gc.take(x, i * 2 + 1, axis=1)], [x, i], [(w, w + gc.sum(x, axis=0))])
+    data, state = np.ones((3, 16), "float32"), [np.zeros(16, "float32")]
+    assert made({x: data, i: np.array([-1, 3])}, state)[0].shape == (3, 2) and state[0][0] == 3
+    with pytest.raises(ValueError, match="index lies outside"):
+        made({x: data, i: np.array([0, 8])}, state)
+    assert state[0].tolist() == [3] * 16
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_live_buffers_never_overlap(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -78,7 +78,7 @@ def stored_array(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any
         exact = not (bits & np.uint32(0xFFFF)).any()  # then even the bits of a NaN are kept
         array = (bits >> np.uint32(16)).astype(np.uint16) if exact else to_storage(array, dtype)
     kind = storage_dtype(dtype).newbyteorder("<")
-    return np.array(array, kind, order="C")
+    return np.asarray(array, kind, order="C")
 
 
 def array_of_bytes(data: np.ndarray[Any, Any], dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
