@@ -28,8 +28,11 @@ from graphc.ir.plan import (
 from graphc.ir.types import to_storage
 
 from .groups import Group, form_groups
-from .kernels import Draft, Place, Scratch, contraction_step, loop_kernel, piecewise_kernels
+from .kernels import loop_kernel
+from .builder import Draft, Place, Scratch
 from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
+from .pieces import piecewise_kernels
+from .products import contraction_step
 from .roots import forced_roots, is_leaf
 from .schedule import schedule
 

@@ -18,7 +18,8 @@ from graphc.ir.node import Node
 from graphc.ir.plan import Contraction, KernelOp, Map
 from graphc.ir.types import itemsize
 
-from .kernels import Draft, Place, passes_of
+from .builder import Draft, Place
+from .kernels import passes_of
 
 ALIGNMENT = 64
 

@@ -12,7 +12,7 @@ import heapq
 
 from graphc.ir.node import Node
 
-from .kernels import Draft
+from .builder import Draft
 
 
 def dependencies(steps: Sequence[Draft], state: Mapping[Node, Node]) -> list[set[int]]:

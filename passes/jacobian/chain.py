@@ -35,6 +35,8 @@ from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from graphc.ir.errors import GraphError
 
+from .bracketing import Adjoint, Bracketing, Leaf, Multiply, Tangent, operands, postorder
+
 Product = TypeVar("Product")
 Priced: TypeAlias = "tuple[int, Product]"  # a cost and the description of what it buys
 Interval: TypeAlias = "tuple[int, int]"  # last element, first element
@@ -64,52 +66,6 @@ class CostModel(Protocol[Product]):
 
 
 # -- the result --
-class Bracketing:
-    """A tree of products; its text is the formula."""
-
-    def __str__(self) -> str:
-        return formula(self)
-
-
-@dataclass(frozen=True, eq=False)
-class Leaf(Bracketing):
-    """The matrix of one element."""
-
-    element: int
-    mode: str
-    __repr__ = Bracketing.__str__
-
-
-@dataclass(frozen=True, eq=False)
-class Multiply(Bracketing):
-    """A product of two matrices; `threads` are those of the halves if they are computed at the same time."""
-
-    left: Bracketing
-    right: Bracketing
-    threads: tuple[int, int] | None = None
-    __repr__ = Bracketing.__str__
-
-
-@dataclass(frozen=True, eq=False)
-class Tangent(Bracketing):
-    """Elements first..last applied to `right`, `first` before the others."""
-
-    first: int
-    last: int
-    right: Bracketing
-    __repr__ = Bracketing.__str__
-
-
-@dataclass(frozen=True, eq=False)
-class Adjoint(Bracketing):
-    """Elements last..first applied transposed to `left`, `last` before the others."""
-
-    first: int
-    last: int
-    left: Bracketing
-    __repr__ = Bracketing.__str__
-
-
 @dataclass(frozen=True)
 class ChainPlan(Generic[Product]):
     """A bracketing with its cost, that of its finish included, and the description of the product."""
@@ -118,62 +74,6 @@ class ChainPlan(Generic[Product]):
     cost: int
     product: Product
     tape: int  # the most tape that is held at a time by one sweep
-
-
-def operands(node: Bracketing) -> tuple[Bracketing, ...]:
-    """The parts of a product, left to right."""
-    match node:
-        case Multiply(left, right):
-            return left, right
-        case Tangent(right=part) | Adjoint(left=part):
-            return (part,)
-    return ()
-
-
-def postorder(tree: Bracketing) -> list[Bracketing]:
-    """Parts before what they are part of, right before left: the order in which one thread computes."""
-    found, pending = [], [tree]
-    while pending:
-        node = pending.pop()
-        found.append(node)
-        pending += reversed(operands(node))
-    return found[::-1]
-
-
-def formula(tree: Bracketing, name: Callable[[int], str] = "F{}".format) -> str:
-    """As mathematics: "tan(F3 F2)(X)" applies elements to X, "(X)adj(F1 F0)" transposed ones, "||" is at the same time."""
-    values: list[str] = []
-    for node in postorder(tree):
-        match node:
-            case Leaf(element, mode):
-                values.append(name(element) if mode == "given" else f"{SHORT.get(mode, mode)}({name(element)})")
-            case Multiply(threads=threads):
-                left, right = values.pop(), values.pop()
-                values.append(f"({left} {'||' if threads else '*'} {right})")
-            case Tangent(first, last):
-                values.append(f"tan({run_text(first, last, name)})({bare(values.pop())})")
-            case Adjoint(first, last):
-                values.append(f"({bare(values.pop())})adj({run_text(first, last, name)})")
-    return values[0]
-
-
-SHORT = {"tangent": "tan", "adjoint": "adj"}
-
-
-def run_text(first: int, last: int, name: Callable[[int], str]) -> str:
-    if last - first > 3:
-        return f"{name(last)}..{name(first)}"
-    return " ".join(name(element) for element in range(last, first - 1, -1))
-
-
-def bare(text: str) -> str:
-    """Without the parentheses around all of a product."""
-    depth = 0
-    for k, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if not depth:
-            return text[1:-1] if k == len(text) - 1 and letter == ")" and text[0] == "(" else text
-    return text
 
 
 # -- the search --
@@ -285,7 +185,7 @@ def steps(model: CostModel[Product], table: Table[Product], interval: Interval, 
     """The last element applied as a tangent, the first as an adjoint."""
     j, i = interval
     for kind, before, element in ((TANGENT, table.get((j - 1, i, t)), j), (ADJOINT, table.get((j, i + 1, t)), i)):
-        if before is None or kind == ADJOINT and memory is not None and model.tape(element) > memory:
+        if before is None or (kind == ADJOINT and memory is not None and model.tape(element) > memory):
             continue
         price = model.tangent if kind == TANGENT else model.adjoint
         made = price(element, before.product)
@@ -316,44 +216,53 @@ def halves(table: Table[Product], interval: Interval, t: int, k: int, pair: tupl
 def assembled(choice: Callable[[int, int, int], Choice], length: int, threads: int, tape: Callable[[int], int],
               memory: int | None) -> Bracketing:
     """The tree of the choices, with single steps gathered into runs."""
-    order: list[Callable[[list[Bracketing]], Bracketing]] = []
+    order: list[Bracketing | Part] = []
     pending = [(length - 1, 0, threads)]
     while pending:
         j, i, t = pending.pop()
         found = choice(j, i, t)
         if found.kind == LEAF:
-            order.append(lambda done, i=i, mode=found.mode: Leaf(i, mode))
+            order.append(Leaf(i, found.mode))
         elif found.kind == MULTIPLY:
             left, right = found.threads or (t, t)
-            order.append(lambda done, pair=found.threads: Multiply(done.pop(), done.pop(), pair))
+            order.append(Part(MULTIPLY, threads=found.threads))
             pending += [(found.split, i, right), (j, found.split + 1, left)]
         elif found.kind == TANGENT:
             first = j
             while choice(first - 1, i, t).kind == TANGENT:
                 first -= 1
-            order.append(lambda done, run=(first, j): Tangent(*run, done.pop()))
+            order.append(Part(TANGENT, first, j))
             pending.append((first - 1, i, t))
         else:
             last, held = i, tape(i)
             while choice(j, last + 1, t).kind == ADJOINT and (memory is None or held + tape(last + 1) <= memory):
                 last += 1
                 held += tape(last)
-            order.append(lambda done, run=(i, last): Adjoint(*run, done.pop()))
+            order.append(Part(ADJOINT, i, last))
             pending.append((j, last + 1, t))
+    return joined(order)
+
+
+class Part(NamedTuple):
+    """A node of the tree before it has its operands."""
+
+    kind: int
+    first: int = 0
+    last: int = 0
+    threads: tuple[int, int] | None = None
+
+
+def joined(order: Sequence[Bracketing | Part]) -> Bracketing:
+    """The tree whose nodes are listed before their operands, left to right."""
     done: list[Bracketing] = []
-    for build in reversed(order):
-        done.append(build(done))
+    for node in reversed(order):
+        if not isinstance(node, Part):
+            done.append(node)
+        elif node.kind == MULTIPLY:
+            done.append(Multiply(done.pop(), done.pop(), node.threads))
+        else:
+            done.append((Tangent if node.kind == TANGENT else Adjoint)(node.first, node.last, done.pop()))
     return done[0]
-
-
-def tangent_sweep(length: int, mode: str = "tangent") -> Bracketing:
-    """All elements one after the other from the right: forward mode."""
-    return Tangent(1, length - 1, Leaf(0, mode)) if length > 1 else Leaf(0, mode)
-
-
-def adjoint_sweep(length: int, mode: str = "adjoint") -> Bracketing:
-    """All elements transposed from the left: reverse mode."""
-    return Adjoint(0, length - 2, Leaf(length - 1, mode)) if length > 1 else Leaf(0, mode)
 
 
 # -- pricing a given tree --
@@ -414,7 +323,7 @@ def largest_tape(model: CostModel[Product], tree: Bracketing) -> int:
 
 
 def least_memory(model: CostModel[Product], cost: int | None = None) -> int | None:
-    """The smallest limit on the tape under which there is a plan, or one of at most this cost; None if there is none."""
+    """The smallest limit on the tape under which there is a plan, or one of at most this cost; None if none is."""
     sizes = {0} | {model.tape(element) for element in range(model.length)}
     sizes |= {way.tape for element in range(model.length) for way in model.preaccumulate(element)}
     limits = sorted(sizes)

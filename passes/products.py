@@ -1,0 +1,63 @@
+"""Matrix products: a contraction with the elementwise roots of its group as its epilogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.ir.errors import Unsupported
+from graphc.ir.node import Node
+from graphc.ir.plan import Contraction, Map
+
+from .builder import MOVED, WIDE, Builder, Draft, root_value
+from .coordinates import Coordinates, axis, flattened, operand_coordinates
+from .groups import Group
+from .roots import label_sizes, storage
+
+
+def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
+    """A matrix product with the group's other roots as its epilogue."""
+    matmul = group.roots[0]
+    out = matmul.attrs["out"]
+    (la, lb), sizes = matmul.attrs["labels"], label_sizes(matmul)
+    free = [x for x in out if (x in la) != (x in lb)]
+    inner = next(x for x in la if x not in out)
+    order = [x for x in out if x not in free] + free
+    a, b = matmul.operands if free[0] in la else matmul.operands[::-1]
+    labels_a, labels_b = (la, lb) if free[0] in la else (lb, la)
+    extents = tuple(sizes[x] for x in order)
+    builder = Builder(extents, roots)  # type: ignore[arg-type]
+    own = tuple(axis(order.index(x), len(order)) for x in out)
+    wide = WIDE.get(matmul.dtype, matmul.dtype)
+    number = builder.put("accumulator", (), wide)
+    if wide != matmul.dtype:
+        number = builder.put("cast", [number], matmul.dtype)
+    builder.known[matmul, own] = number
+    values = [(matmul, number)]
+    for root in group.roots[1:]:
+        number = root_value(builder, root, own)
+        builder.known[root, own] = number
+        values.append((root, number))
+    for root, number in values:
+        if root in stored:
+            builder.store(root, number, own)
+    inside = [*order, inner]
+    maps = [operand_map(builder, o, labels, inside, sizes) for o, labels in ((a, labels_a), (b, labels_b))]
+    kernel = Contraction(extents, sizes[inner], tuple(p.dtype for p in builder.places), wide, *maps,  # type: ignore[arg-type]
+                         tuple(builder.ops))
+    label = "matmul" + "".join(f"+{r.op.name}" for r in group.roots[1:])
+    return Draft(kernel, tuple(builder.places), tuple(r for r in group.roots if r in stored), label,
+                 tuple(builder.indices.values()))
+
+
+def operand_map(builder: Builder, operand: Node, labels: tuple[int, ...], inside: list[int], sizes: Any) -> Map:
+    """Where a factor lies, over (*batch, m, n, k)."""
+    at: Coordinates = tuple(axis(inside.index(x), len(inside)) for x in labels)
+    extents = tuple(sizes[x] for x in inside)
+    node = operand
+    while (held := storage(node, builder.roots)) is None:
+        found = operand_coordinates(node, 0, at, extents)
+        if found is None or node.op.name not in MOVED:
+            raise Unsupported(f"matmul: operand {operand!r} must lie in a buffer\n  at {operand.loc}")
+        node, at = node.operands[0], found
+    address = flattened(at, node.shape, len(inside))
+    return Map(builder.argument(held), address.offset, address.strides)
