@@ -120,6 +120,18 @@ def test_computed_indices_are_checked_before_variables_change(x: Node) -> None:
     assert state[0].tolist() == [3] * 16
 
 
+def test_a_later_pass_reads_the_old_value() -> None:
+    with Graph():
+        v = gc.variable(np.zeros((4, 300)), name="v")
+        doubled = v * 2
+        made = Native([v / gc.sum(doubled, axis=1, keepdims=True)], [], [(v, doubled)])
+        state = [np.random.default_rng(0).uniform(1, 2, (4, 300))]
+        old = state[0].copy()
+        got = made({}, state)[0]
+        np.testing.assert_allclose(got, old / (2 * old).sum(axis=1, keepdims=True), rtol=1e-12)
+        np.testing.assert_array_equal(state[0], 2 * old)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_live_buffers_never_overlap(seed: int) -> None:
     rng = np.random.default_rng(seed)
