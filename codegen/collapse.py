@@ -10,18 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce as fold
 
+from graphc.ir.costs import weight
 from graphc.ir.dims import product
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel, KernelOp, Map, Schedule
 
-from .scalars import weight as weight_of
-
 EFFECTS = ("store", "keep", "accumulate")
 INDEXED = ("argmax", "argmin")
 
-# Cost in vector operations of what is not elementwise.
-WEIGHTS = {"const": 0.0, "second": 0.0, "iota": 0.0, "load": 1.0, "store": 1.0, "keep": 1.0, "reduce": 1.0,
-           "scan": 2.0, "accumulate": 3.0}
 
 
 # -- merging --
@@ -141,9 +137,9 @@ def facts(kernel: Kernel) -> Facts:
         axes.append(varies)
         stages.append(max((stages[s] for s in sources), default=0) + (op.kind == "reduce"))
     live = _live(kernel)
-    weight = round(sum(_weight(kernel.ops[i]) for i in live))
+    cost = round(sum(weight(kernel.ops[i].kind) for i in live))
     scan, serial = _scan(kernel, reduced), _serial(kernel, axes, reduced)
-    return Facts(tuple(axes), tuple(stages), live, reduced, scan, serial, weight)
+    return Facts(tuple(axes), tuple(stages), live, reduced, scan, serial, cost)
 
 
 def operands_of(op: KernelOp) -> tuple[int, ...]:
@@ -158,10 +154,6 @@ def _live(kernel: Kernel) -> tuple[int, ...]:
             for source in operands_of(kernel.ops[i]):
                 wanted[source] = True
     return tuple(i for i, is_wanted in enumerate(wanted) if is_wanted)
-
-
-def _weight(op: KernelOp) -> float:
-    return WEIGHTS[op.kind] if op.kind in WEIGHTS else weight_of(op.kind)
 
 
 def _scan(kernel: Kernel, reduced: int) -> tuple[int, bool] | None:

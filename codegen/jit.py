@@ -1,7 +1,8 @@
 """Text IR -> object -> machine code in this process; objects are kept on disk by content.
 
-An object is named by the hash of its text, target and LLVM's version, so a file is right or absent: it is written beside
-its place and renamed, and several processes may do so at once.  The oldest files go when the folder outgrows its limit.
+An object is named by the hash of its text, target and LLVM's version, so a file is right or absent: it is written
+beside its place and renamed, and several processes may do so at once.  The oldest files go when the folder outgrows
+its limit.
 """
 
 from __future__ import annotations
@@ -141,8 +142,9 @@ class Loaded:
         return ctypes.CFUNCTYPE(result, *arguments)(self.addresses[name])  # type: ignore[arg-type]
 
 
-def load(data: bytes, names: Sequence[str], target: Target, symbols: Mapping[str, int] = {}, kept: object = None) -> Loaded:  # noqa: B006
-    """Links an object into this process.  `symbols` are addresses of what it leaves open, `kept` what must stay alive."""
+def load(data: bytes, names: Sequence[str], target: Target, symbols: Mapping[str, int] = {},
+         kept: object = None) -> Loaded:
+    """Links an object into this process; `symbols` are addresses of what it leaves open, `kept` is to stay alive."""
     with LOCK:
         builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
         for name, address in symbols.items():

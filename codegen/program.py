@@ -1,10 +1,10 @@
 """A whole program as one module of text IR.
 
-    i32 name(ptr inputs, ptr outputs, ptr state, ptr arena, i64 dim..)     arrays of pointers; the arena is 64-byte aligned
-    i64 name_arena(i64 dim..)                                              bytes that the arena must have
+    i32 name(ptr inputs, ptr outputs, ptr state, ptr arena, i64 dim..)    arrays of pointers; a 64-byte aligned arena
+    i64 name_arena(i64 dim..)                                             bytes that the arena must have
 
-The result is 0, or 1 + n where the n-th message of the program says what is wrong.  Large constants are external symbols
-`graphc_<key>` of 64-byte alignment: the JIT binds them to arrays, the ELF writer to read-only data.
+The result is 0, or 1 + n where the n-th message of the program says what is wrong.  Large constants are external
+symbols `graphc_<key>` of 64-byte alignment: the JIT binds them to arrays, the ELF writer to read-only data.
 
 Equal kernels are emitted once.
 """

@@ -1,8 +1,8 @@
-"""The emission table of the elementwise ops: a row says what an op costs and which functions write it.
+"""The emission table of the elementwise ops: a row says which functions write an op.
 
 A row has a column per class of operand dtype; an empty column means that NumPy has no such op there.  `add` on bools
 is `or`, `multiply` is `and`, as NumPy has them.  Single and half precision go through a function's float form, or in
-double where the row says `wide`.  Accuracy is stated in docs/vector_math.md.
+double where the row says `wide`.  Accuracy is stated in docs/vector_math.md, what an op costs in graphc/ir/costs.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ OnInteger = Callable[..., str]  # (Lanes, dtype, operands...) -> value
 
 
 class Row(NamedTuple):
-    """`weight` is the cost in vector operations of one register of float32."""
+    """What writes the op, by class of operands."""
 
-    weight: float
     on_float: OnFloat | None = None
     on_integer: OnInteger | None = None
     on_bool: OnInteger | None = None
@@ -43,7 +42,7 @@ def comparison(predicate: str) -> Row:
 
     def on_float(m: Real, a: str, b: str) -> str:
         return m.lanes.compare("float32" if m.bits == 32 else "float64", predicate, a, b)
-    return Row(1, on_float, on_any, on_any)
+    return Row(on_float, on_any, on_any)
 
 
 def intrinsic(name: str) -> OnFloat:
@@ -70,84 +69,72 @@ AND, OR, XOR = instruction("and"), instruction("or"), instruction("xor")
 
 ROWS = {
     # -- arithmetic --
-    "add": Row(1, Real.add, instruction("add"), OR),
-    "sub": Row(1, Real.sub, instruction("sub")),
-    "mul": Row(1, Real.mul, instruction("mul"), AND),
-    "div": Row(4, Real.div),
-    "fma": Row(1, Real.fma, multiply_add),
-    "neg": Row(1, Real.neg, integers.negative),
-    "abs": Row(1, Real.abs, integers.absolute, itself),
-    "sign": Row(4, basic.sign, integers.sign),
-    "pow": Row(80, exp_log.pow, integers.power),
-    "mod": Row(50, basic.mod, integers.mod, wide=True),
-    "floor_divide": Row(60, basic.floor_divide, integers.floor_divide, wide=True),
-    "maximum": Row(2, intrinsic("maximum"), integers.maximum, OR),
-    "minimum": Row(2, intrinsic("minimum"), integers.minimum, AND),
-    "copysign": Row(1, Real.copysign),
-    "hypot": Row(20, basic.hypot),
-    "atan2": Row(34, trig.atan2),
-    "relu": Row(1, basic.relu, integers.relu, itself),
-    "identity": Row(0, lambda m, a: a, itself, itself),
+    "add": Row(Real.add, instruction("add"), OR),
+    "sub": Row(Real.sub, instruction("sub")),
+    "mul": Row(Real.mul, instruction("mul"), AND),
+    "div": Row(Real.div),
+    "fma": Row(Real.fma, multiply_add),
+    "neg": Row(Real.neg, integers.negative),
+    "abs": Row(Real.abs, integers.absolute, itself),
+    "sign": Row(basic.sign, integers.sign),
+    "pow": Row(exp_log.pow, integers.power),
+    "mod": Row(basic.mod, integers.mod, wide=True),
+    "floor_divide": Row(basic.floor_divide, integers.floor_divide, wide=True),
+    "maximum": Row(intrinsic("maximum"), integers.maximum, OR),
+    "minimum": Row(intrinsic("minimum"), integers.minimum, AND),
+    "copysign": Row(Real.copysign),
+    "hypot": Row(basic.hypot),
+    "atan2": Row(trig.atan2),
+    "relu": Row(basic.relu, integers.relu, itself),
+    "identity": Row(lambda m, a: a, itself, itself),
     # -- comparison and bits --
     **{name: comparison(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "bitwise_and": Row(1, None, AND, AND),
-    "bitwise_or": Row(1, None, OR, OR),
-    "bitwise_xor": Row(1, None, XOR, XOR),
-    "bitwise_not": Row(1, None, integers.invert, logical_not),
-    "left_shift": Row(3, None, integers.left_shift),
-    "right_shift": Row(3, None, integers.right_shift),
-    "isnan": Row(1, Real.is_nan, always(False), always(False)),
-    "isinf": Row(2, basic.is_infinite, always(False), always(False)),
-    "isfinite": Row(2, basic.is_finite, always(True), always(True)),
+    "bitwise_and": Row(None, AND, AND),
+    "bitwise_or": Row(None, OR, OR),
+    "bitwise_xor": Row(None, XOR, XOR),
+    "bitwise_not": Row(None, integers.invert, logical_not),
+    "left_shift": Row(None, integers.left_shift),
+    "right_shift": Row(None, integers.right_shift),
+    "isnan": Row(Real.is_nan, always(False), always(False)),
+    "isinf": Row(basic.is_infinite, always(False), always(False)),
+    "isfinite": Row(basic.is_finite, always(True), always(True)),
     # -- rounding --
-    "floor": Row(1, intrinsic("floor"), itself, itself),
-    "ceil": Row(1, intrinsic("ceil"), itself, itself),
-    "trunc": Row(1, intrinsic("trunc"), itself, itself),
-    "round": Row(1, Real.round_even, itself, itself),
+    "floor": Row(intrinsic("floor"), itself, itself),
+    "ceil": Row(intrinsic("ceil"), itself, itself),
+    "trunc": Row(intrinsic("trunc"), itself, itself),
+    "round": Row(Real.round_even, itself, itself),
     # -- exponentials, logarithms, roots --
-    "sqrt": Row(5, Real.sqrt),
-    "rsqrt": Row(9, basic.rsqrt),
-    "cbrt": Row(30, hyperbolic.cbrt),
-    "exp": Row(12, exp_log.exp),
-    "exp2": Row(12, exp_log.exp2),
-    "expm1": Row(18, exp_log.expm1),
-    "log": Row(22, exp_log.log),
-    "log2": Row(32, exp_log.log2),
-    "log10": Row(33, exp_log.log10),
-    "log1p": Row(32, exp_log.log1p),
-    "sigmoid": Row(20, exp_log.sigmoid),
-    "softplus": Row(40, exp_log.softplus),
+    "sqrt": Row(Real.sqrt),
+    "rsqrt": Row(basic.rsqrt),
+    "cbrt": Row(hyperbolic.cbrt),
+    "exp": Row(exp_log.exp),
+    "exp2": Row(exp_log.exp2),
+    "expm1": Row(exp_log.expm1),
+    "log": Row(exp_log.log),
+    "log2": Row(exp_log.log2),
+    "log10": Row(exp_log.log10),
+    "log1p": Row(exp_log.log1p),
+    "sigmoid": Row(exp_log.sigmoid),
+    "softplus": Row(exp_log.softplus),
     # -- trigonometric and hyperbolic --
-    "sin": Row(22, trig.sin),
-    "cos": Row(22, trig.cos),
-    "tan": Row(36, trig.tan),
-    "asin": Row(24, trig.asin),
-    "acos": Row(26, trig.acos),
-    "atan": Row(24, trig.atan),
-    "sinh": Row(28, hyperbolic.sinh),
-    "cosh": Row(20, hyperbolic.cosh),
-    "tanh": Row(20, hyperbolic.tanh),
-    "asinh": Row(55, hyperbolic.asinh),
-    "acosh": Row(55, hyperbolic.acosh),
-    "atanh": Row(55, hyperbolic.atanh),
+    "sin": Row(trig.sin),
+    "cos": Row(trig.cos),
+    "tan": Row(trig.tan),
+    "asin": Row(trig.asin),
+    "acos": Row(trig.acos),
+    "atan": Row(trig.atan),
+    "sinh": Row(hyperbolic.sinh),
+    "cosh": Row(hyperbolic.cosh),
+    "tanh": Row(hyperbolic.tanh),
+    "asinh": Row(hyperbolic.asinh),
+    "acosh": Row(hyperbolic.acosh),
+    "atanh": Row(hyperbolic.atanh),
     # -- special functions --
-    "erf": Row(25, error_function.erf),
-    "erfc": Row(45, error_function.erfc),
-    "lgamma": Row(220, gamma.lgamma, wide=True),
-    "digamma": Row(170, gamma.digamma, wide=True),
+    "erf": Row(error_function.erf),
+    "erfc": Row(error_function.erfc),
+    "lgamma": Row(gamma.lgamma, wide=True),
+    "digamma": Row(gamma.digamma, wide=True),
 }
-
-# Ops that do not fit the columns: their operands or parameters are of another kind.
-OTHER_WEIGHTS = {"where": 1.0, "cast": 1.0, "polygamma": 300.0}
-
-
-def weight(name: str) -> float:
-    """The cost of an op in vector operations."""
-    if name in OTHER_WEIGHTS:
-        return OTHER_WEIGHTS[name]
-    if name not in ROWS:
-        raise Unsupported(f"{name}: code generation has no elementwise op of that name")
-    return ROWS[name].weight
 
 
 def emit(lanes: Lanes, name: str, dtype: str, operands: Sequence[str], result_dtype: str,
@@ -164,8 +151,9 @@ def emit(lanes: Lanes, name: str, dtype: str, operands: Sequence[str], result_dt
         condition, yes, no = operands
         return lanes.select(dtype, condition, yes, no)
     if name == "polygamma":
-        return _on_floats(lanes, Row(0, lambda m, x: gamma.polygamma(m, x, param), wide=True), name, dtype, operands)
-    weight(name)  # raises for an unknown name
+        return _on_floats(lanes, Row(lambda m, x: gamma.polygamma(m, x, param), wide=True), name, dtype, operands)
+    if name not in ROWS:
+        raise Unsupported(f"{name}: code generation has no elementwise op of that name")
     row = ROWS[name]
     if dtype in FLOATS:
         return _on_floats(lanes, row, name, dtype, operands)

@@ -1,5 +1,6 @@
-"""Text of LLVM IR, written line by line: a `Module` collects functions, globals and declarations, a `Function` is one of them.
+"""Text of LLVM IR, written line by line.
 
+A `Module` collects functions, globals and declarations; a `Function` is one function under construction.
 Values are strings: a register (`%v3`), a constant (`splat (float 0x3FF0000000000000)`), or for 64-bit
 integers a Python int, which folds.  Building text and parsing it once is 30 times faster than a Python builder
 object per instruction, and reaches every attribute and metadata form.
@@ -22,7 +23,8 @@ def float_literal(value: float, bits: int) -> str:
             value = struct.unpack("<f", struct.pack("<f", value))[0]
         except OverflowError:
             value = float("inf") if value > 0 else float("-inf")
-    return "0x%016X" % struct.unpack("<Q", struct.pack("<d", value))[0]
+    image, = struct.unpack("<Q", struct.pack("<d", value))
+    return f"0x{image:016X}"
 
 
 class Module:
@@ -126,7 +128,7 @@ class Function:
 
     def loop(self, start: Int, stop: Int, step: Int, carried: Sequence[tuple[str, Int]],
              body: Callable[[Int, list[str]], Sequence[Int]]) -> list[str]:
-        """`for i in range(start, stop, step)`; `carried` are (type, first value), `body(i, values)` returns the next ones."""
+        """`for i in range(start, stop, step)`; `carried` are (type, first value), `body(i, values)` the next ones."""
         before = self.block
         head, inside, after = self.new_label("head"), self.new_label("body"), self.new_label("exit")
         self.branch(head)

@@ -49,10 +49,11 @@ def given_array(spec: Array, value: Any, where: Describe) -> np.ndarray[Any, Any
     try:
         array = np.asarray(value)
     except ValueError as fault:
-        raise FeedError(f"feed of {describe(spec)}: {type(value).__name__} does not make an array: {fault}{where()}") from None
+        raise FeedError(f"feed of {describe(spec)}: {type(value).__name__} does not make an array: {fault}"
+                        + where()) from None
     if array.dtype.kind == "O":
-        raise FeedError(f"feed of {describe(spec)}: {type(value).__name__} {value!r:.60} does not make an array of numbers"
-                        + where())
+        raise FeedError(f"feed of {describe(spec)}: {type(value).__name__} {value!r:.60} does not make an array of "
+                        f"numbers{where()}")
     if array.size == 0 and array.dtype == np.float64:
         array = array.astype(storage_dtype(spec.dtype))  # an empty list has no dtype of its own
     return array
@@ -85,8 +86,8 @@ def bind_sizes(specs: Sequence[Array], shapes: Sequence[tuple[int, ...]], checks
         for position, (size, length) in enumerate(zip(spec.shape, shape)):
             if isinstance(size, int):
                 if size != length:
-                    raise ShapeError(f"feed of {describe(spec)}: expected {size} along axis {position}, got an array of "
-                                     f"shape {shape_text(shape)}{where(k)}")
+                    raise ShapeError(f"feed of {describe(spec)}: expected {size} along axis {position}, got an array "
+                                     f"of shape {shape_text(shape)}{where(k)}")
             elif size == Dim.symbol(symbols_of(size)[0]):
                 bind_symbol(found, spec, shape, position, symbols_of(size)[0], where(k))
     sizes = {name: length for name, (length, _) in found.items()}
@@ -120,7 +121,8 @@ def check_sizes(checks: Sequence[DimCheck], sizes: Mapping[str, int]) -> None:
         a, b = evaluate(check.a, sizes), evaluate(check.b, sizes)
         if not (a == b if check.relation == "==" else a >= b):
             given = ", ".join(f"{name} = {sizes[name]}" for name in symbols_of(check.a, check.b))
-            raise ShapeError(f"{check.message}\nexpected {check.a} {check.relation} {check.b}, got {a} and {b} with {given}")
+            raise ShapeError(f"{check.message}\n"
+                             f"expected {check.a} {check.relation} {check.b}, got {a} and {b} with {given}")
 
 
 def check_out(spec: Array, array: Any, shape: tuple[int, ...]) -> None:

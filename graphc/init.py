@@ -1,13 +1,13 @@
 """Initial values of variables: objects with `.shape`, `.dtype`, called once per session for an array.
 
-Every one with randomness takes a seed and draws from NumPy's Philox generator, so that a seed gives the same numbers on
-every machine.  Fans are those of Glorot and Bengio (2010), He et al. (2015): the product of all axes but the last, times
-one of the last two.
+Every one with randomness takes a seed and draws from NumPy's Philox generator, so that a seed gives the same numbers
+on every machine.  Fans are those of Glorot and Bengio (2010), He et al. (2015): the product of all axes but the last,
+times one of the last two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
@@ -33,9 +33,7 @@ class Initialiser:
         generator = np.random.Generator(np.random.Philox(self.seed))
         if self.kind == "constant":
             return as_dtype(np.full(self.shape, self.scale), self.dtype)
-        draw = {"normal": generator.standard_normal, "truncated": lambda shape: truncated(generator, shape),
-                "uniform": lambda shape: generator.uniform(-1.0, 1.0, shape)}[self.kind]
-        return as_dtype(draw(self.shape) * self.scale + self.centre, self.dtype)
+        return as_dtype(DRAWS[self.kind](generator, self.shape) * self.scale + self.centre, self.dtype)
 
 
 def truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -44,6 +42,13 @@ def truncated(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndar
     while (outside := np.abs(values) > 2.0).any():
         values = np.where(outside, generator.standard_normal(shape), values)
     return np.asarray(values)
+
+
+DRAWS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray[Any, Any]]] = {
+    "normal": lambda generator, shape: generator.standard_normal(shape),
+    "truncated": truncated,
+    "uniform": lambda generator, shape: generator.uniform(-1.0, 1.0, shape),
+}
 
 
 def checked(shape: int | Sequence[int], dtype: Any) -> tuple[tuple[int, ...], str]:

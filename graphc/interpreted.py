@@ -1,7 +1,7 @@
-"""Functions run by the NumPy meaning of every node: mode="reference", and mode="check", which runs native code beside it.
+"""Functions run by the NumPy meaning of every node: mode="reference", and mode="check", native code beside it.
 
-Where native and reference results differ, `check` runs the nodes one by one on the reference's values and names the first
-that differs; where none does alone, a pass is at fault, and the passes are run one by one.
+Where native and reference results differ, `check` runs the nodes one by one on the reference's values and names the
+first that differs; where none does alone, a pass is at fault, and the passes are run one by one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1
 class Interpreted:
     """Like `Function`, by the reference evaluator."""
 
-    def __init__(self, session: Home, request: Request, single: bool, where: Callable[[int], str], checks: bool) -> None:
+    def __init__(self, session: Home, request: Request, single: bool, where: Callable[[int], str],
+                 checks: bool) -> None:
         self.session = session
         self.request = request
         self.single = single
@@ -100,7 +101,7 @@ class Interpreted:
 
 
 def run_native(session: Home, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
-    """The targets by native code.  `others` (variables, inner nodes) become inputs too, so nothing of the session changes."""
+    """The targets by native code.  `others` (variables, inner nodes) become inputs too: the session does not change."""
     new = {n: make("placeholder", graph=n.graph, name=f"{n.name} (checked)", dtype=n.dtype, shape=n.shape)
            for n in others if n not in feeds}
     request = Request("main", (*feeds, *new.values()), tuple(replaced(targets, new)))

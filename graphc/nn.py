@@ -75,12 +75,14 @@ def softmax_cross_entropy(logits: Node, labels: Node) -> Node:
         Type(dtype='float32', shape=(batch,))
     """
     if not is_float(logits.dtype) or logits.ndim == 0:
-        raise DTypeError(f"softmax_cross_entropy: logits are floats of at least rank 1, got {logits.type}\n  at {user_line()}")
+        raise DTypeError(f"softmax_cross_entropy: logits are floats of at least rank 1, got {logits.type}\n"
+                         f"  at {user_line()}")
     if is_integer(labels.dtype):
         return integer_cross_entropy(logits, labels)
     if labels.ndim != logits.ndim:
         raise ShapeError(f"softmax_cross_entropy: probabilities have the logits' shape {shape_text(logits.shape)}, got "
-                         f"{shape_text(labels.shape)}; class numbers are integers, got {labels.dtype}\n  at {user_line()}")
+                         f"{shape_text(labels.shape)}; class numbers are integers, got {labels.dtype}\n"
+                         f"  at {user_line()}")
     return -reductions.sum(labels * log_softmax(logits), axis=-1)
 
 

@@ -1,7 +1,7 @@
 """Sessions: where variables have values and graphs are run.
 
-A session is of one graph.  It compiles what it is asked for once per set of fetches and feeds, and keeps the arrays of the
-variables, which native code changes in place.
+A session is of one graph.  It compiles what it is asked for once per set of fetches and feeds, and keeps the arrays of
+the variables, which native code changes in place.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Session:
         self.graph = graph or default_graph()
         self.options = Options.of(**options)
         if self.options.threads > 1:
-            raise Unsupported(f"Session: threads={self.options.threads}: native code runs on one thread in this version")
+            raise Unsupported(f"Session: threads={self.options.threads}: "
+                              "native code runs on one thread in this version")
         self.lock = threading.RLock()
         self.values: dict[str, np.ndarray[Any, Any]] = {}
         self.functions: dict[Any, Callable[..., Any]] = {}
@@ -93,11 +94,12 @@ class Session:
         results = iter(function(*feeds.values()))
         return rebuilt(fetches, results)
 
-    def function(self, inputs: Sequence[Node], outputs: Any, updates: Any = None, name: str = "main") -> Callable[..., Any]:
+    def function(self, inputs: Sequence[Node], outputs: Any, updates: Any = None,
+                 name: str = "main") -> Callable[..., Any]:
         """A function of the inputs that returns the outputs and then gives variables their new values.
 
-        inputs: placeholders or inner nodes, one per argument.  outputs: a node or a list of nodes.  updates: a dict or list
-        of pairs (variable, new value), as `optim` makes; all new values are computed from the old ones.
+        inputs: placeholders or inner nodes, one per argument.  outputs: a node or a list of nodes.  updates: a dict or
+        list of pairs (variable, new value), as `optim` makes; all new values are computed from the old ones.
         """
         self.check_open()
         single = isinstance(outputs, Node)
@@ -121,8 +123,8 @@ class Session:
     def initialise(self, variable: Node) -> np.ndarray[Any, Any]:
         initial = self.graph.initial.get(variable.name)
         if initial is None:
-            raise SessionError(f"variable {variable.name!r} has no value: it was declared without one at {variable.loc}; "
-                               "use Session.assign or restore first")
+            raise SessionError(f"variable {variable.name!r} has no value: it was declared without one at "
+                               f"{variable.loc}; use Session.assign or restore first")
         value = initial() if callable(initial) else initial
         return self.store(variable, as_array(spec_of(variable), value))
 
@@ -169,7 +171,8 @@ class Session:
         found = read_tensors(path)
         for name, v in self.graph.variables.items():
             if name not in found:
-                raise SessionError(f"restore {os.fspath(path)!r}: no variable {name!r}; there are {', '.join(found) or 'none'}")
+                raise SessionError(f"restore {os.fspath(path)!r}: no variable {name!r}; "
+                                   f"there are {', '.join(found) or 'none'}")
             dtype, array = found[name]
             if (dtype, array.shape) != (v.dtype, v.shape):
                 raise SessionError(f"restore {os.fspath(path)!r}: variable {name!r} is {v.type}, the file has "
@@ -182,7 +185,8 @@ class Session:
     def check_graph(self, nodes: Iterable[Any]) -> None:
         for node in nodes:
             if not isinstance(node, Node):
-                raise GraphError(f"expected a node of the graph, got {type(node).__name__} {node!r:.60}\n  at {user_line()}")
+                raise GraphError(f"expected a node of the graph, got {type(node).__name__} {node!r:.60}\n"
+                                 f"  at {user_line()}")
             if node.graph is not self.graph:
                 raise GraphError(f"{node!r} is of another graph than this session\n  at {user_line()}\n"
                                  "open the session with gc.Session(graph) or inside `with graph:`")
@@ -202,8 +206,9 @@ class Session:
         if name in self.graph.placeholders:
             return self.graph.placeholders[name]
         near = difflib.get_close_matches(name, self.graph.placeholders, 3)
-        raise FeedError(f"feed of {name!r}: no such placeholder; " + (f"did you mean {', '.join(map(repr, near))}?" if near else
-                        f"there are {', '.join(map(repr, self.graph.placeholders)) or 'none'}"))
+        hint = (f"did you mean {', '.join(map(repr, near))}?" if near else
+                f"there are {', '.join(map(repr, self.graph.placeholders)) or 'none'}")
+        raise FeedError(f"feed of {name!r}: no such placeholder; {hint}")
 
 
 def spec_of(node: Node) -> Array:
@@ -286,6 +291,7 @@ def how_reached(targets: Sequence[Node], leaf: Node) -> str:
         path = path_to(fetch, leaf)
         if path:
             shown = path if len(path) < 9 else [*path[:4], *path[-4:]]
-            return "\n  the fetch needs it: " + " <- ".join(f"{n.name} ({n.loc.file.rsplit('/', 1)[-1]}:{n.loc.line})" for n in shown)
+            steps = [f"{n.name} ({n.loc.file.rsplit('/', 1)[-1]}:{n.loc.line})" for n in shown]
+            return "\n  the fetch needs it: " + " <- ".join(steps)
     return ""
 

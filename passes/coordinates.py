@@ -84,7 +84,8 @@ def flattened(at: Coordinates, shape: tuple[int | Dim, ...], rank: int) -> Coord
     return total
 
 
-def operand_coordinates(node: Node, position: int, at: Coordinates, extents: tuple[int | Dim, ...]) -> Coordinates | None:
+def operand_coordinates(node: Node, position: int, at: Coordinates,
+                        extents: tuple[int | Dim, ...]) -> Coordinates | None:
     """Where operand `position` of a movement or elementwise node is read when the node is read at `at`."""
     rank = len(extents)
     match node.op.name:
@@ -168,7 +169,8 @@ def reshape_coordinates(new: tuple[int | Dim, ...], old: tuple[int | Dim, ...], 
     return tuple(result)
 
 
-def split_coordinate(c: Coordinate, inner: int | Dim, extents: tuple[int | Dim, ...]) -> tuple[Coordinate, Coordinate] | None:
+def split_coordinate(c: Coordinate, inner: int | Dim,
+                     extents: tuple[int | Dim, ...]) -> tuple[Coordinate, Coordinate] | None:
     """c as (c // inner, c % inner), where both are affine."""
     if inner == 1:
         return c, origin(len(extents))

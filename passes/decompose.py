@@ -10,7 +10,7 @@ Of a binary einsum the labels are
     rows m    in the first operand and the result;    columns n    in the second operand and the result
     depth k   in both operands, not in the result
 
-1. Operands are paired until two are left, in an order found on estimated sizes (`pairing`).
+1. Operands are paired until two are left, over all contractions that feed only one another (`passes.matrix_chain`).
 2. A label twice in an operand is read from the diagonal, a label of one operand only is summed there, first.
 3. Without depth there is no sum: the contraction becomes an elementwise product, which can be fused.
 4. Axes of one element are dropped by a reshape and come back in the result.
@@ -24,127 +24,27 @@ Pairing and summing first changes the order of products and sums, which an einsu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import TypeAlias
 
 from graphc.ir import build
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 
+from .matrix_chain import contracted, label_sizes, ordered_products
+from .pairing import Labels, pairing, typical
 from .pattern import Number
 from .rewrite import Rule, Table, rewrite, step, table
 from .rules import contractions, identities, movement
 from .rules.contractions import product as contraction
 from .rules.identities import leaves
 
-Labels: TypeAlias = "tuple[int, ...]"
-TYPICAL = 64  # what a symbolic size is taken for
-EXHAUSTIVE = 8  # operands up to which all orders are tried (3**8 pairs of subsets)
-
 
 # -- 1. pairing --
-def pairing(labels: Sequence[Labels], out: Labels, sizes: Mapping[int, int]) -> list[tuple[int, int]]:
-    """The cheapest order in multiplications: pairs of operands, where results are numbered on after the operands."""
-    order = best_pairs if len(labels) <= EXHAUSTIVE else greedy_pairs
-    return order(labels, out, sizes)
-
-
-def volume(labels: frozenset[int], sizes: Mapping[int, int]) -> int:
-    result = 1
-    for label in labels:
-        result *= sizes[label]
-    return result
-
-
-def best_pairs(labels: Sequence[Labels], out: Labels, sizes: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Dynamic programming over sets of operands, as bit masks."""
-    count = len(labels)
-    kept = [kept_labels(labels, out, mask) for mask in range(1 << count)]
-    best: dict[int, tuple[int, int]] = {1 << k: (0, 0) for k in range(count)}  # set -> its cost and its first half
-    for mask in sorted(range(1, 1 << count), key=int.bit_count):
-        half = (mask - 1) & mask
-        while half:
-            other = mask ^ half
-            if half > other:  # the halves are unordered
-                cost = best[half][0] + best[other][0] + volume(kept[half] | kept[other], sizes)
-                if mask not in best or cost < best[mask][0]:
-                    best[mask] = (cost, half)
-            half = (half - 1) & mask
-    return pairs_of(best, count)
-
-
-def kept_labels(labels: Sequence[Labels], out: Labels, mask: int) -> frozenset[int]:
-    """Labels of the product of a set of operands that the others or the result still need."""
-    inside = {label for k, group in enumerate(labels) if mask >> k & 1 for label in group}
-    outside = {label for k, group in enumerate(labels) if not mask >> k & 1 for label in group} | set(out)
-    return frozenset(inside & outside) if mask & (mask - 1) else frozenset(inside)
-
-
-def pairs_of(best: Mapping[int, tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    """The pairs of the whole set, inner ones first."""
-    order: list[int] = []
-    pending = [(1 << count) - 1]
-    while pending:
-        mask = pending.pop()
-        if mask & (mask - 1):
-            order.append(mask)
-            pending += [best[mask][1], mask ^ best[mask][1]]
-    number = {1 << k: k for k in range(count)}
-    pairs = []
-    for mask in reversed(order):
-        halves = (number[best[mask][1]], number[mask ^ best[mask][1]])
-        pairs.append((min(halves), max(halves)))
-        number[mask] = count + len(pairs) - 1
-    return pairs
-
-
-def greedy_pairs(labels: Sequence[Labels], out: Labels, sizes: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Always the pair that makes least of the result over what it consumes, then the cheapest."""
-    alive = {k: frozenset(group) for k, group in enumerate(labels)}
-    pairs = []
-    for number in range(len(labels), 2 * len(labels) - 1):
-        readers: dict[int, int] = {label: 1 for label in out}
-        for group in alive.values():
-            for label in group:
-                readers[label] = readers.get(label, 0) + 1
-
-        def price(pair: tuple[int, int], readers: Mapping[int, int] = readers) -> tuple[int, int, tuple[int, int]]:
-            a, b = alive[pair[0]], alive[pair[1]]
-            made = volume(merged_labels(a, b, readers), sizes) - volume(a, sizes) - volume(b, sizes)
-            return made, volume(a | b, sizes), pair
-
-        i, j = min(combinations(sorted(alive), 2), key=price)
-        alive[number] = merged_labels(alive.pop(i), alive.pop(j), readers)
-        pairs.append((i, j))
-    return pairs
-
-
-def merged_labels(a: frozenset[int], b: frozenset[int], readers: Mapping[int, int]) -> frozenset[int]:
-    """Labels of a product that somebody else still reads."""
-    return frozenset(label for label in a | b if readers[label] > (label in a) + (label in b))
-
-
 def paired(node: Node) -> Node | None:
     """A contraction of three operands or more as contractions of two."""
     if len(node.operands) < 3:
         return None
-    labels, operands = list(node.attrs["labels"]), list(node.operands)
-    out = node.attrs["out"]
-    sizes = {label: size if isinstance(size, int) else TYPICAL for label, size in label_sizes(node).items()}
-    used: set[int] = set()
-    for i, j in pairing(labels, out, sizes):
-        used |= {i, j}
-        needed = {label for k, group in enumerate(labels) if k not in used for label in group} | set(out)
-        final = len(used) == len(labels)
-        both = dict.fromkeys((*labels[i], *labels[j]))
-        result = out if final else tuple(label for label in both if label in needed)
-        operands.append(build.einsum((labels[i], labels[j]), result, operands[i], operands[j]))
-        labels.append(result)
-    return operands[-1]
-
-
-def label_sizes(node: Node) -> dict[int, int | Dim]:
-    return {label: size for group, x in zip(node.attrs["labels"], node.operands) for label, size in zip(group, x.shape)}
+    labels, out = node.attrs["labels"], node.attrs["out"]
+    return contracted(node.operands, labels, out, pairing(labels, out, typical(label_sizes(node))))
 
 
 # -- 2. labels of one operand --
@@ -262,6 +162,6 @@ RULES: list[Rule] = [
 TABLE: Table = table(RULES, movement.RULES, contractions.RULES, identities.RULES)
 
 
-def decompose(fetches: Sequence[Node]) -> list[Node]:
-    """The fetches with all contractions in the form above."""
-    return rewrite(fetches, TABLE)
+def decompose(fetches: Sequence[Node], exact: bool = False) -> list[Node]:
+    """The fetches with all contractions in the form above; `exact` keeps products in the order of writing."""
+    return rewrite(ordered_products(fetches, exact), TABLE)

@@ -40,7 +40,7 @@ def fold(node: Node) -> Node | None:
 
 def worth(node: Node) -> bool:
     """A result that is not large, or no larger than the constants that it comes from."""
-    operands = sum((o.operands[0] if o.op.name == "broadcast" else o).type.nbytes for o in node.operands)  # type: ignore[misc]
+    operands = sum((o.operands[0] if o.op.name == "broadcast" else o).type.nbytes for o in node.operands)
     return bool(node.type.nbytes <= max(MAX_NBYTES, operands))  # type: ignore[type-var,operator]
 
 
@@ -62,7 +62,7 @@ def value_of(node: Node) -> np.ndarray[Any, Any] | None:
 
 def as_constant(node: Node, array: np.ndarray[Any, Any]) -> Node:
     """A constant node of this value; one number and a broadcast where all elements have the same bits."""
-    array = np.ascontiguousarray(array, numpy_dtype(node.dtype)).reshape(node.shape)  # type: ignore[arg-type]
+    array = np.ascontiguousarray(array, numpy_dtype(node.dtype)).reshape(node.shape)
     if array.ndim and array.size and array.tobytes() == array.flat[:1].tobytes() * array.size:
         one = make("constant", graph=node.graph, value=Bits(array.flat[:1].reshape(()), node.dtype))
         return build.broadcast(one, node.shape, ())

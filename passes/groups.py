@@ -25,7 +25,18 @@ from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 
 from .coordinates import Coordinates, axis, identity, operand_coordinates
-from .roots import CHEAP, PIECEWISE, REDUCTIONS, estimate, is_contraction, is_count, is_known, label_sizes, storage, without_casts
+from .roots import (
+    CHEAP,
+    PIECEWISE,
+    REDUCTIONS,
+    estimate,
+    is_contraction,
+    is_count,
+    is_known,
+    label_sizes,
+    storage,
+    without_casts,
+)
 
 Shape = tuple["int | Dim", ...]
 MOST_STREAMS = 14  # buffers that one kernel runs through at a time
@@ -64,7 +75,7 @@ def iteration_space(root: Node) -> tuple[Shape, frozenset[int]]:
         sizes = label_sizes(root)
         inner = [x for x in sizes if x not in root.attrs["out"]]
         labels = (*root.attrs["out"], *inner)
-        return tuple(sizes[x] for x in labels), frozenset(range(len(root.shape), len(labels)))  # type: ignore[misc]
+        return tuple(sizes[x] for x in labels), frozenset(range(len(root.shape), len(labels)))
     return root.shape, frozenset()
 
 
@@ -82,7 +93,7 @@ def operand_places(root: Node, axes: tuple[int, ...], extents: Shape) -> list[Co
 
 @dataclass
 class Walk:
-    """What a root reads: (root or leaf, coordinates or None for a read that needs the flat buffer), and the nodes inlined."""
+    """What a root reads, as (root or leaf, coordinates, None where it needs the flat buffer), and the nodes inlined."""
 
     reads: list[tuple[Node, Coordinates | None]] = field(default_factory=list)
     inlined: list[Node] = field(default_factory=list)
@@ -179,7 +190,7 @@ class Grouping:
                     readers.append(group)
 
     def candidates(self, own: Walk, domain: Shape) -> Iterator[Group]:
-        """Groups of the roots that are read, latest first; then groups that read the same buffers; then scalars together."""
+        """Groups of the roots that are read, latest first; then those that read the same buffers; then scalars."""
         producers = {self.group_of[n] for n, _ in own.reads if n in self.group_of}
         yield from sorted(producers, key=lambda g: -g.number)
         shared = {g for n, _ in own.reads for g in self.readers.get(n, ())[-8:]} - producers

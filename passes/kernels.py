@@ -5,7 +5,8 @@
                                          ->     %2 = load x          %6 = reduce add %5
                                                 %3 = sub %2 %1       %7 = div %5 %6      store y %7
 
-A value that is dear to compute and needed again in a later pass over a row is kept, in the output if that is free until then.
+A value that is dear to compute and needed again in a later pass over a row is kept, in the output if that is free until
+then.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     for root in group.roots:
         space, own_axes = iteration_space(root)
         if (root.op.name in REDUCTIONS and not is_count(root)) or root.op.name == "einsum":
-            number, at = builder.reduced(root, full, tuple(sorted(own_axes))), row_places(group) if own_axes else full
+            number = builder.reduced(root, full, tuple(sorted(own_axes)))
+            at = row_places(group) if own_axes else full
         else:
-            at = full if space == group.domain and not (group.reduced and space == group.row_shape) else row_places(group)
+            is_row = group.reduced and space == group.row_shape
+            at = full if space == group.domain and not is_row else row_places(group)
             number = root_value(builder, root, at)
         builder.known[root, at] = number
         values.append((root, number, at))
@@ -61,7 +64,7 @@ def passes_of(ops: Sequence[KernelOp]) -> list[int]:
 
 
 def keep_dear_values(builder: Builder, reduced: tuple[int, ...], owner: Node) -> list[Scratch]:
-    """Inserts a `keep` for values that are dear to compute and used in a later pass as well; returns the scratch rows."""
+    """Inserts a `keep` for values that are dear to compute and used in a later pass too; returns the scratch rows."""
     first = passes_of(builder.ops)
     if max(first, default=0) == 0:
         return []
@@ -73,7 +76,8 @@ def keep_dear_values(builder: Builder, reduced: tuple[int, ...], owner: Node) ->
         own = 0.0 if number in dict(chosen) else weight(op.kind)
         price.append(own + sum(price[k] for k in set(op.operands) if spread[k]) if spread[number] else 0.0)
         last = last_pass(builder.ops, first, number)
-        if spread[number] and op.kind not in ("load", "store", "reduce") and price[number] > CHEAP and last > first[number]:
+        is_value = op.kind not in ("load", "store", "reduce")
+        if spread[number] and is_value and price[number] > CHEAP and last > first[number]:
             chosen.append((number, last))
             price[number] = 1.0
     for number, last in reversed(chosen):

@@ -129,9 +129,9 @@ class Assembly:
         for node in self.nodes:
             for name in symbols_of(*node.shape):
                 if name not in known:
-                    raise GraphError(f"{node.op.name}: the size {name!r} of {node.type} is not the length of any axis of "
-                                     f"the inputs ({', '.join(n.name for n in self.request.inputs) or 'none'}), so it "
-                                     f"would be unknown at run time\n  at {node.loc}")
+                    inputs = ", ".join(n.name for n in self.request.inputs) or "none"
+                    raise GraphError(f"{node.op.name}: the size {name!r} of {node.type} is not the length of any axis "
+                                     f"of the inputs ({inputs}), so it would be unknown at run time\n  at {node.loc}")
         return tuple(sorted(known))
 
     # -- buffers --
@@ -190,7 +190,7 @@ class Assembly:
         return first, last
 
     def may_write(self, variable: Node, value: Node) -> bool:
-        """Whether the steps that compute `value` may write straight into the variable: nobody needs its old value then."""
+        """Whether the steps that compute `value` may write straight into the variable: nobody needs its old value."""
         writing = [k for k, step in enumerate(self.steps) if any(n is value for n in step.writes)]
         reading = [k for k, step in enumerate(self.steps) if any(p is variable for p in step.reads())]
         if not writing or any(value is other for v, other in self.updates if v is not variable):
@@ -217,7 +217,7 @@ class Assembly:
 
     # -- steps --
     def kernel_steps(self) -> list[Step]:
-        """The kernels, and the range checks of index buffers: of those that are there at once, then as they are made."""
+        """The kernels, and the range checks of index buffers: first of those that are there, then as they are made."""
         made = {node for step in self.steps for node in step.writes}
         pending = dict.fromkeys(index for step in self.steps for index in step.indices)
         found: list[Step] = [self.range_step(*index) for index in pending if index[0] not in made]

@@ -141,10 +141,10 @@ def assign_offsets(found: Sequence[Lifetime]) -> int | Dim:
     known = [b for b in found if isinstance(b.nbytes, int)]
     total: int | Dim = 0
     placed: list[Lifetime] = []
-    for buffer in sorted(known, key=lambda b: (-b.nbytes, b.first)):  # type: ignore[operator]
+    for buffer in sorted(known, key=lambda b: (-b.nbytes, b.first)):
         buffer.offset = lowest_gap(buffer, placed)
         placed.append(buffer)
-        total = max(total, buffer.offset + buffer.nbytes)  # type: ignore[type-var,assignment,operator]
+        total = max(total, buffer.offset + buffer.nbytes)  # type: ignore[type-var]
     slots: list[Slot] = []
     for buffer in sorted((b for b in found if not isinstance(b.nbytes, int)), key=lambda b: b.first):
         free = [s for s in slots if s.free_from <= buffer.first]
@@ -164,8 +164,9 @@ def assign_offsets(found: Sequence[Lifetime]) -> int | Dim:
 
 def lowest_gap(buffer: Lifetime, placed: Sequence[Lifetime]) -> int:
     """The lowest offset where the buffer meets none that is alive with it."""
-    busy = sorted(((b.offset, b.offset + b.nbytes) for b in placed  # type: ignore[operator]
-                   if b.first <= buffer.last and buffer.first <= b.last), key=lambda span: span[0])  # type: ignore[return-value,arg-type]
+    alive = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
+    busy = sorted(((b.offset, b.offset + b.nbytes) for b in alive),
+                  key=lambda span: span[0])  # type: ignore[return-value,arg-type]
     offset = 0
     for start, stop in busy:
         if offset + buffer.nbytes <= start:  # type: ignore[operator]

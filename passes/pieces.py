@@ -30,7 +30,8 @@ def piecewise_kernels(root: Node, roots: set[Node]) -> list[Draft]:
     x = root.operands[0]
     own = identity(x.ndim)
     if root.op.name == "concat":
-        drafts, start = [], 0
+        drafts: list[Draft] = []
+        start: int | Dim = 0
         for operand in root.operands:
             at = list(identity(operand.ndim))
             at[root.attrs["axis"]] = at[root.attrs["axis"]].scaled(1, start)
@@ -50,7 +51,7 @@ def piecewise_kernels(root: Node, roots: set[Node]) -> list[Draft]:
 
 def scatter_piece(root: Node, roots: set[Node]) -> Draft:
     u = root.operands[0]
-    place = dict(zip(root.attrs["out"], identity(u.ndim)))
+    place: dict[Any, Coordinate] = dict(zip(root.attrs["out"], identity(u.ndim)))
     zero = (0,) * u.ndim
 
     def target(label: Any, size: int | Dim) -> Coordinate:

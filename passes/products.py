@@ -25,7 +25,7 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
     a, b = matmul.operands if free[0] in la else matmul.operands[::-1]
     labels_a, labels_b = (la, lb) if free[0] in la else (lb, la)
     extents = tuple(sizes[x] for x in order)
-    builder = Builder(extents, roots)  # type: ignore[arg-type]
+    builder = Builder(extents, roots)
     own = tuple(axis(order.index(x), len(order)) for x in out)
     wide = WIDE.get(matmul.dtype, matmul.dtype)
     number = builder.put("accumulator", (), wide)
@@ -41,9 +41,10 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
         if root in stored:
             builder.store(root, number, own)
     inside = [*order, inner]
-    maps = [operand_map(builder, o, labels, inside, sizes) for o, labels in ((a, labels_a), (b, labels_b))]
-    kernel = Contraction(extents, sizes[inner], tuple(p.dtype for p in builder.places), wide, *maps,  # type: ignore[arg-type]
-                         tuple(builder.ops))
+    map_a = operand_map(builder, a, labels_a, inside, sizes)
+    map_b = operand_map(builder, b, labels_b, inside, sizes)
+    arguments = tuple(p.dtype for p in builder.places)
+    kernel = Contraction(extents, sizes[inner], arguments, wide, map_a, map_b, tuple(builder.ops))
     label = "matmul" + "".join(f"+{r.op.name}" for r in group.roots[1:])
     return Draft(kernel, tuple(builder.places), tuple(r for r in group.roots if r in stored), label,
                  tuple(builder.indices.values()))

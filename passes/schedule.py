@@ -1,5 +1,4 @@
-"""Order of the steps: operands before users, old values of variables before their updates, and as few buffers alive as a
-simple priority gives.
+"""Order of the steps: operands before users, old values of variables before their updates, few buffers alive at a time.
 
 Groups already come in an order that works; the only freedom used is to put the writer of a variable behind all steps
 that read its old value, so that it may write in place.

@@ -23,7 +23,8 @@ Arrays = dict[Node, Any]
 class Native:
     """Compiled once, called with feeds of any sizes."""
 
-    def __init__(self, fetches: Sequence[Node], inputs: Sequence[Node], updates: Any = (), target_name: str = "native") -> None:
+    def __init__(self, fetches: Sequence[Node], inputs: Sequence[Node], updates: Any = (),
+                 target_name: str = "native") -> None:
         chosen = target(target_name)
         self.program = lower(Request("main", tuple(inputs), tuple(fetches), tuple(updates)))
         self.emitted = emit_program(self.program, chosen)
@@ -37,7 +38,8 @@ class Native:
     def __call__(self, feeds: Mapping[Node, Any], state: Sequence[Any] = ()) -> list[Any]:
         arrays = [np.ascontiguousarray(to_storage(feeds[n], n.dtype)).reshape(np.shape(feeds[n])) for n in self.inputs]
         sizes = bind_sizes(self.program.inputs, [a.shape for a in arrays], self.program.checks)
-        outputs = [np.empty([evaluate(s, sizes) for s in o.shape], storage_dtype(o.dtype)) for o in self.program.outputs]
+        outputs = [np.empty([evaluate(s, sizes) for s in o.shape], storage_dtype(o.dtype))
+                   for o in self.program.outputs]
         arena = aligned_array(self.emitted.arena_bytes(sizes))
         arena[:] = 0xA5  # nothing may depend on what lies there
         status = self.entry(pointers(arrays), pointers(outputs), pointers(state), arena.ctypes.data,

@@ -13,7 +13,8 @@ import numpy as np
 
 from graphc.ir.dims import Dim
 from kernel_cases import CASES, arguments_of, elementwise, folded
-from native_kernel import Native, executable_targets
+from native import executable_targets
+from native_kernel import Native
 
 PAGE = mmap.PAGESIZE
 PAGES = 24

@@ -1,15 +1,15 @@
-"""A small JIT for tests of emitted code: one elementwise expression as a native function over NumPy arrays."""
+"""Emitted code in this process, for tests: the targets it runs on, and one elementwise expression over NumPy arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import ctypes
-import itertools
 
 import llvmlite.binding as llvm
 import numpy as np
 
-from codegen.target import Target, machine
+from codegen.jit import compile_text, load
+from codegen.target import Target, target
 from codegen.text import Function, Module
 from codegen.vectors import Lanes
 
@@ -18,17 +18,15 @@ NUMPY |= {f"{sign}int{bits}": getattr(np, f"{sign}int{bits}") for sign in ("", "
 
 Emit = Callable[..., str]  # (Lanes, operands...) -> value
 
-_names = itertools.count()
 _keep: list[object] = []
 
 
-def object_code(module: Module, chosen: Target) -> bytes:
-    parsed = llvm.parse_assembly(module.text())
-    parsed.triple = chosen.triple
-    chosen_machine = machine(chosen)
-    parsed.data_layout = str(chosen_machine.target_data)
-    parsed.verify()
-    return bytes(chosen_machine.emit_object(parsed))
+def executable_targets() -> list[str]:
+    """The targets whose code this machine runs."""
+    features = llvm.get_host_cpu_features()
+    if target("native").architecture != "x86_64":
+        return ["native"]
+    return ["native", "x86-64-v2"] + (["x86-64-v3"] if features.get("avx2") and features.get("fma") else [])
 
 
 def map_module(emit: Emit, dtypes: Sequence[str], result: str, chosen: Target, count: int) -> Module:
@@ -63,12 +61,9 @@ def _element(dtype: str) -> str:
 def compile_map(emit: Emit, dtypes: Sequence[str], result: str, chosen: Target,
                 count: int) -> Callable[..., np.ndarray]:
     """The function over NumPy arrays; lengths that are no multiple of `count` are padded with the last element."""
-    code = object_code(map_module(emit, dtypes, result, chosen, count), chosen)
-    jit = llvm.create_lljit_compiler(machine(chosen), use_jit_link=True)
-    library = llvm.JITLibraryBuilder().add_object_img(code).export_symbol("k").link(jit, f"test{next(_names)}")
-    address = library["k"]
-    _keep.append((jit, library))
-    native = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (len(dtypes) + 1), ctypes.c_int64)(address)
+    loaded = load(compile_text(map_module(emit, dtypes, result, chosen, count).text(), chosen), ["k"], chosen)
+    _keep.append(loaded)
+    native = loaded.function("k", None, *[ctypes.c_void_p] * (len(dtypes) + 1), ctypes.c_int64)
 
     def call(*arrays: np.ndarray) -> np.ndarray:
         size = arrays[0].size

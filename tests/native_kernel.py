@@ -5,35 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import ctypes
 import itertools
-from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
+from codegen.jit import compile_text, load
 from codegen.kernel import emit_kernel, kernel_symbols, split_extent
-from codegen.target import machine, target
+from codegen.target import target
 from codegen.text import Module
 from graphc.ir.dims import evaluate
 from graphc.ir.plan import Kernel
-from native import object_code
-
-_numbers = itertools.count()
-_jit: list[Any] = []
-
-
-def executable_targets() -> list[str]:
-    """The targets whose code this machine runs."""
-    features = llvm.get_host_cpu_features()
-    if target("native").architecture != "x86_64":
-        return ["native"]
-    return ["native", "x86-64-v2"] + (["x86-64-v3"] if features.get("avx2") and features.get("fma") else [])
-
-
-def link(image: bytes, name: str) -> Any:
-    """Links an object into this process; keep what is returned for as long as its code may run."""
-    if not _jit:
-        _jit.append(llvm.create_lljit_compiler(machine(target("native")), use_jit_link=True))
-    return llvm.JITLibraryBuilder().add_object_img(image).export_symbol(name).link(_jit[0], f"kernels{next(_numbers)}")
 
 
 class Native:
@@ -48,9 +28,9 @@ class Native:
         listed = ", ".join(parameters + [f"i64 %s{i}" for i in range(len(self.symbols) + 2)])
         module.add("entry", f"define void @entry({listed}) #0 {{\n  call void @kernel({listed})\n  ret void\n}}\n")
         self.module = module
-        self.library = link(object_code(module, target(name)), "entry")
+        self.loaded = load(compile_text(module.text(), target(name)), ["entry"], target(name))
         kinds = [ctypes.c_void_p] * len(kernel.arguments) + [ctypes.c_int64] * (len(self.symbols) + 2)
-        self.function = ctypes.CFUNCTYPE(None, *kinds)(self.library["entry"])
+        self.function = self.loaded.function("entry", None, *kinds)
         self.split = split_extent(kernel)
 
     def extent(self, sizes: Mapping[str, int]) -> int:

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import ctypes
-import itertools
 import time
-from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from codegen.contraction import emit_contraction, workspace_bytes
+from codegen.jit import compile_text, load
 from codegen.sizes import symbol_register
-from codegen.target import Target, machine, target
+from codegen.target import target
 from codegen.text import Module
 from graphc.ir.dims import Dim, evaluate, symbols_of
 from graphc.ir.plan import Contraction, KernelOp, Map
-
-
-_numbers = itertools.count()
-_jit: list[Any] = []
-
-
-def executable_targets() -> list[str]:
-    """The targets whose code this machine runs."""
-    features = llvm.get_host_cpu_features()
-    if target("native").architecture != "x86_64":
-        return ["native"]
-    return ["native", "x86-64-v2"] + (["x86-64-v3"] if features.get("avx2") and features.get("fma") else [])
-
-
-def compiled(text: str, chosen: Target) -> bytes:
-    """The object file of a module's text."""
-    module = llvm.parse_assembly(text)
-    module.triple = chosen.triple
-    module.data_layout = str(machine(chosen).target_data)
-    module.verify()
-    return bytes(machine(chosen).emit_object(module))
-
-
-def load(image: bytes, name: str) -> Any:
-    """Links an object into this process; keep what is returned for as long as its code may run."""
-    if not _jit:
-        _jit.append(llvm.create_lljit_compiler(machine(target("native")), use_jit_link=True))
-    builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
-    builder.export_symbol(name)
-    return builder.link(_jit[0], f"product{next(_numbers)}")
 
 
 def symbols(contraction: Contraction) -> tuple[str, ...]:
@@ -66,11 +34,11 @@ class Product:
         module.add("entry", f"define void @entry({listed}) #0 {{\n  call void @product({listed})\n  ret void\n}}\n")
         self.text = module.text()
         start = time.thread_time()
-        self.image = compiled(self.text, target(name))
+        self.image = compile_text(self.text, target(name))
         self.compile_seconds = time.thread_time() - start
-        self.library = load(self.image, "entry")
+        self.loaded = load(self.image, ["entry"], target(name))
         kinds = [ctypes.c_void_p] * len(pointers) + [ctypes.c_int64] * len(self.symbols) + [ctypes.c_void_p]
-        self.function = ctypes.CFUNCTYPE(None, *kinds)(self.library["entry"])
+        self.function = self.loaded.function("entry", None, *kinds)
         self.workspace_size = workspace_bytes(contraction, target(name))
         self.memory: dict[int, np.ndarray] = {}
 

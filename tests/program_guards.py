@@ -1,4 +1,4 @@
-"""Runs whole programs with every buffer and the arena between pages that fault; a child process, because a fault ends it."""
+"""Whole programs with every buffer and the arena between pages that fault; a child process, because a fault ends it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def main() -> None:
                 run(made, batch, state, fences, arena_fence, at_end)
 
 
-def run(made: Native, batch: int, state: list[np.ndarray], fences: list[Fenced], arena_fence: Fenced, at_end: bool) -> None:
+def run(made: Native, batch: int, state: list[np.ndarray], fences: list[Fenced], arena_fence: Fenced,
+        at_end: bool) -> None:
     shapes = [[evaluate(s, {"batch": batch}) for s in a.shape] for a in made.program.inputs]
     inputs = [np.ones(shape, storage_dtype(a.dtype)) for shape, a in zip(shapes, made.program.inputs)]
     sizes = bind_sizes(made.program.inputs, [a.shape for a in inputs], made.program.checks)
@@ -58,8 +59,8 @@ def run(made: Native, batch: int, state: list[np.ndarray], fences: list[Fenced],
     arena = np.zeros(-(-made.emitted.arena_bytes(sizes) // ROUND) * ROUND, np.uint8)
     where = arena_fence.place(arena, at_end=at_end)
     k, m = len(inputs), len(inputs) + len(outputs)
-    status = made.entry(table(fences, inputs, at_end), table(fences[k:], outputs, at_end), table(fences[m:], state, at_end),
-                        where, *(sizes[s] for s in made.program.symbols))
+    tables = (table(fences, inputs, at_end), table(fences[k:], outputs, at_end), table(fences[m:], state, at_end))
+    status = made.entry(*tables, where, *(sizes[s] for s in made.program.symbols))
     assert status == 0
 
 

@@ -119,7 +119,7 @@ def test_compile_without_entries_makes_run(tmp_path):
         x = gc.placeholder("float64", ("n",), name="x")
         gc.save_graph(tmp_path / "twofold.gcm", {"twice": x * 2})
     succeed("compile", tmp_path / "twofold.gcm", "-o", tmp_path)
-    (found,) = gc.load_library(tmp_path / "libtwofold.so").run(np.arange(3.0))
+    found = gc.load_library(tmp_path / "libtwofold.so").run(np.arange(3.0))
     assert found.tolist() == [0.0, 2.0, 4.0]
 
 

@@ -9,10 +9,12 @@ import subprocess
 import sys
 
 import numpy as np
-from products import Product, compiled, executable_targets, memory, numbers, plain, reference, row_major
+from native import executable_targets
+from products import Product, memory, numbers, plain, reference, row_major
 import pytest
 
 from codegen.contraction import emit_contraction, workspace_bytes
+from codegen.jit import compile_text
 from codegen.target import target
 from codegen.text import Module
 from graphc.ir.dims import Dim, evaluate
@@ -232,7 +234,7 @@ def test_arm_code_is_made() -> None:
     emit_contraction(module, plain(Dim.symbol("m"), 50, 70, turn_b=True), target("aarch64"), "product")
     module.add("entry", "define void @entry(ptr %a, i64 %m) #0 {\n  call void @product(ptr %a, ptr %a, ptr %a, i64 %m, "
                         "ptr %a)\n  ret void\n}\n")
-    assert b"ELF" in compiled(module.text(), target("aarch64"))[:4]
+    assert b"ELF" in compile_text(module.text(), target("aarch64"))[:4]
 
 
 def test_text_is_deterministic() -> None:

@@ -171,7 +171,7 @@ def test_call_too_far_for_arm() -> None:
     pad = f'@pad = hidden constant [{130 << 20} x i8] zeroinitializer, section ".text.pad"'
     call = "declare void @far()\ndefine i32 @near() { call void @far()\n ret i32 0 }"
     big = _as_code(compiled(pad.replace(str(130 << 20), "64"), "aarch64"), 130 << 20)
-    with pytest.raises(LinkError, match="CALL26 to 'far'.*does not fit 26 bits"):
+    with pytest.raises(LinkError, match=r"CALL26 to 'far'.*does not fit 26 bits"):
         link([compiled(call, "aarch64"), big, far], exports=["near"])
 
 

@@ -1,4 +1,4 @@
-"""Random graphs: native code, with and without graph passes, against the reference; a failure is cut down to one node."""
+"""Random graphs: native code, with and without graph passes, against the reference; a failure is cut to one node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ import pytest
 from compiled import Native
 
 Step = Callable[[np.random.Generator, list[Node]], Node]
-UNARY = ("tanh", "sin", "exp", "abs", "negative", "square", "sigmoid", "relu", "floor", "sign", "arctan", "softplus", "log1p")
+UNARY = ("tanh", "sin", "exp", "abs", "negative", "square", "sigmoid", "relu", "floor", "sign", "arctan", "softplus",
+         "log1p")
 BINARY = ("add", "subtract", "multiply", "maximum", "minimum", "arctan2", "hypot")
 REDUCTIONS = ("sum", "max", "min", "mean", "prod", "logsumexp", "var")
 
@@ -93,7 +94,8 @@ def differences(fetches: list[Node], leaves: list[Node], feeds: dict[Node, np.nd
     wanted = evaluate(fetches, feeds, {})
     built = optimise(fetches, Options.of()) if optimised else fetches
     got = Native(built, leaves)(feeds)
-    return [k for k, (a, b) in enumerate(zip(got, wanted)) if not np.allclose(a, b, rtol=1e-8, atol=1e-9, equal_nan=True)]
+    return [k for k, (a, b) in enumerate(zip(got, wanted))
+            if not np.allclose(a, b, rtol=1e-8, atol=1e-9, equal_nan=True)]
 
 
 def shrunk(fetch: Node, leaves: list[Node], feeds: dict[Node, np.ndarray], optimised: bool) -> str:

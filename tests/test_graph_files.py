@@ -152,7 +152,7 @@ def test_entries_carry_signatures(tmp_path):
         saved = round_trip(tmp_path, loss, entries=entries)
         step = saved.entries["step"]
         assert list(saved.entries) == ["predict", "step"] and isinstance(saved.entries["predict"].outputs, gc.Node)
-        assert step.inputs == (saved.placeholders["x"],) and step.outputs[0] is saved.fetches
+        assert step.inputs == (saved.placeholders["x"],) and step.outputs is saved.fetches
         assert step.names == ("loss",) and [v.name for v, _ in step.updates] == [v.name for v in updates]
         assert all(v is saved.variables[v.name] for v, _ in step.updates)
         with pytest.raises(gc.GraphError, match=r"gc\.signature"):

@@ -36,9 +36,12 @@ def test_load_and_call() -> None:
 
 
 def test_second_process_compiles_nothing(tmp_path: Path) -> None:
-    runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True,
-                           env={**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": str(seed)}).stdout.split()
-            for seed in (1, 2)]
+    runs = []
+    for seed in (1, 2):
+        environment = {**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": str(seed)}
+        done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True,
+                              env=environment)
+        runs.append(done.stdout.split())
     assert runs[0][0] == runs[1][0]
     assert int(runs[0][1]) > 0 and runs[1][1] == "0"
 

@@ -32,7 +32,8 @@ from kernel_cases import (
     windows,
 )
 from kernel_fuzz import random_kernel
-from native_kernel import Native, executable_targets
+from native import executable_targets
+from native_kernel import Native
 
 from codegen.kernel import emit_kernel, kernel_symbols, split_extent
 from codegen.target import machine

@@ -65,7 +65,7 @@ def test_shape_mismatch_names_dimension_and_both_shapes() -> None:
     t = gc.placeholder("int32", ("batch",), name="t")
     y = x.sum(axis=1) + t
     with gc.Session() as sess:
-        with pytest.raises(gc.ShapeError, match="'batch'.*3 along axis 0 of 'x'.*2 along axis 0 of 't'"):
+        with pytest.raises(gc.ShapeError, match=r"'batch'.*3 along axis 0 of 'x'.*2 along axis 0 of 't'"):
             sess.run(y, {x: np.zeros((3, 4)), t: [1, 2]})
         with pytest.raises(gc.ShapeError, match="expected 4 along axis 1, got an array of shape"):
             sess.run(y, {x: np.zeros((3, 5)), t: [1, 2, 3]})
@@ -87,7 +87,8 @@ FEEDS = {
     "big-endian": np.arange(6).reshape(2, 3).astype(">f8"), "integers": np.arange(6, dtype="uint8").reshape(2, 3),
     "bool": np.array([[True, False, True]] * 2), "float16": np.arange(6, dtype="float16").reshape(2, 3),
     "list": [[1, 2, 3], [4, 5, 6]], "reversed": np.arange(6.0).reshape(2, 3)[::-1, ::-1],
-    "broadcast": np.broadcast_to(np.arange(3.0), (2, 3)), "unaligned": np.frombuffer(b"x" + bytes(48), "f8", offset=1).reshape(2, 3),
+    "broadcast": np.broadcast_to(np.arange(3.0), (2, 3)),
+    "unaligned": np.frombuffer(b"x" + bytes(48), "f8", offset=1).reshape(2, 3),
 }
 
 

@@ -47,8 +47,8 @@ class Guard:
 class Map:
     """Element address = offset + sum(strides[a] * i_a) + sum(stride * value of op); outside a guard it reads `fill`.
 
-    `indices` are (op, stride, extent): the op's value is an int64 index in [-extent, extent), negative ones count from the end;
-    ranges are checked before the kernel runs.
+    `indices` are (op, stride, extent): the op's value is an int64 index in [-extent, extent), negative ones count from
+    the end; ranges are checked before the kernel runs.
     """
 
     argument: int
@@ -118,7 +118,7 @@ class Array:
 
 @dataclass(frozen=True)
 class Buffer:
-    """`place` is input, output, state, constant (index `number` in the program's list of them) or arena (at `offset` bytes)."""
+    """`place` is input, output, state, constant (`number` in the program's list of them) or arena (at `offset`)."""
 
     dtype: str
     size: int | Dim  # elements

@@ -94,8 +94,8 @@ def _feeders(graph: Layered, order: Order, depths: list[int]) -> list[bool]:
     for row in reversed(order):
         for vertex in row:
             users = graph.below[vertex]
-            feeds[vertex] = graph.roles[vertex] is Role.HEAD or bool(users) and all(
-                feeds[user] or depths[user] > depths[vertex] + 1 for user in users)
+            feeds[vertex] = graph.roles[vertex] is Role.HEAD or (bool(users) and all(
+                feeds[user] or depths[user] > depths[vertex] + 1 for user in users))
     for row in order:
         for vertex in row:
             feeds[vertex] = feeds[vertex] and all(feeds[operand] for operand in graph.above[vertex])

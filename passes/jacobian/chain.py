@@ -11,9 +11,9 @@ What products cost, and what describes one, is the business of a `CostModel`; no
 tangents or adjoints is a sequence of single steps, so that runs need no search of their own: they are gathered when the
 tree is made.
 
-With a memory limit an adjoint sweep may hold as much tape at a time as the limit: steps with a larger tape are left out,
-and a run is cut where its tape would pass the limit.  With t threads the halves of a product may be computed at the same
-time on t1 + t2 = t threads, and the cost is the time until the last is done (optimal for t = 1 and t >= q).
+With a memory limit an adjoint sweep may hold as much tape at a time as the limit: steps with a larger tape are left
+out, and a run is cut where its tape would pass the limit.  With t threads the halves of a product may be computed at the
+same time on t1 + t2 = t threads, and the cost is the time until the last is done (optimal for t = 1 and t >= q).
 
     plan = best_bracketing(model)
     plan.cost, str(plan.bracketing)     ->    56, "((adj(F2) * adj(F1))adj(F0))"
@@ -128,7 +128,7 @@ def nothing_fits(model: CostModel[Product], memory: int | None) -> str:
     least = least_memory(model)
     if least is None:
         return f"jacobian: the model has no way to multiply the {model.length} elements of the chain"
-    return f"jacobian: no order of the {model.length} products fits a tape of {memory}; the least that would do is {least}"
+    return f"jacobian: no order of the {model.length} elements fits a tape of {memory}; the least that would do is {least}"
 
 
 def interval_table(model: CostModel[Product], memory: int | None, threads: int) -> Table[Product]:
@@ -324,14 +324,22 @@ def largest_tape(model: CostModel[Product], tree: Bracketing) -> int:
 
 def least_memory(model: CostModel[Product], cost: int | None = None) -> int | None:
     """The smallest limit on the tape under which there is a plan, or one of at most this cost; None if none is."""
+    return least_limit(model, cost, lambda limit: cost_under(model, limit))
+
+
+def least_limit(model: CostModel[Product], cost: int | None, cost_under: Callable[[int], int | None]) -> int | None:
+    """The same with a search of one's own: costs fall as limits rise, and only at the tape of an element."""
     sizes = {0} | {model.tape(element) for element in range(model.length)}
     sizes |= {way.tape for element in range(model.length) for way in model.preaccumulate(element)}
+
+    def reaches(limit: int) -> bool:
+        found = cost_under(limit)
+        return found is not None and (cost is None or found <= cost)
+
     limits = sorted(sizes)
-    if not reaches(model, limits[-1], cost):
-        return None
-    return limits[bisect_left(limits, True, key=lambda limit: reaches(model, limit, cost))]
+    return limits[bisect_left(limits, True, key=reaches)] if reaches(limits[-1]) else None
 
 
-def reaches(model: CostModel[Product], memory: int, cost: int | None) -> bool:
+def cost_under(model: CostModel[Product], memory: int) -> int | None:
     entry = interval_table(model, memory, 1).get((model.length - 1, 0, 1))
-    return entry is not None and (cost is None or entry.total <= cost)
+    return None if entry is None else entry.total

@@ -1,6 +1,7 @@
 """What may be decided before an order is searched, at no loss in products.
 
-    chains    a vertex with one predecessor and one successor is eliminated first
+    chains    a vertex with one predecessor and one successor is eliminated first, unless it is an output: that stays
+              a successor, so nothing is gained, and what comes before it gets one successor more
     twins     vertices with equal predecessors and equal successors are eliminated one after the other
 
 Vertices that lie on no path from an input to an output are gone before (`graph.dag_of`).
@@ -16,7 +17,7 @@ def chain_vertices(dag: Dag) -> Order:
     state = dag.state()
     preds, succs = state[0], state[1]
     found: list[int] = []
-    waiting = list(reversed(dag.free))
+    waiting = [v for v in reversed(dag.free) if not dag.outputs >> v & 1]
     while waiting:
         later = []
         for v in waiting:

@@ -6,7 +6,7 @@ through S, and after(S, v) those that v reaches through S,
     best(S + v) = min over v of best(S) + |before(S, v)| * |after(S, v)|
 
 All 2**n sets are held in NumPy arrays, indexed by the set as a binary number.  Sets that hold u come from those that
-do not: before(S + u, v) is before(S, v), in which u is replaced by before(S, u).
+do not: in before(S + u, v), u is replaced by before(S, u).  An output that is eliminated stays as a successor.
 """
 
 from __future__ import annotations
@@ -18,65 +18,88 @@ import numpy as np
 
 from .graph import Dag, Order, members
 
-MOST_GROUPS = 20  # 2**20 sets take some 250 MB and two seconds
+MOST_BYTES = 1 << 28  # of one table of neighbours
 WORD = 64
-Words = np.ndarray[Any, Any]
+Table = np.ndarray[Any, Any]
+
+
+def fits(dag: Dag, groups: Sequence[Order]) -> bool:
+    """Whether the tables are of a bearable size: up to some 20 groups."""
+    n = len(groups)
+    return n <= WORD // 2 and n * words_of(dag) * 8 << n <= MOST_BYTES
+
+
+def words_of(dag: Dag) -> int:
+    return -(-dag.count // WORD)
 
 
 def best_order(dag: Dag, groups: Sequence[Order]) -> tuple[int, Order]:
     """The fewest products, and an order that needs no more.  `groups` are vertices that are eliminated together."""
-    count = len(groups)
-    if count > MOST_GROUPS:
-        raise ValueError(f"{count} groups of vertices: the table of 2**{count} sets is too large")
-    if not count:
+    if not fits(dag, groups):
+        raise ValueError(f"{len(groups)} groups of vertices: the table of 2**{len(groups)} sets is too large")
+    if not groups:
         return 0, ()
-    place = numbering(dag, groups)
-    inside = [v for v in dag.free if v not in {group[0] for group in groups}]
-    before = reached(dag.preds, groups, place, weights(dag, inside, groups, place, "before"))
-    cost = before.astype(np.int32)
-    del before
-    cost *= reached(dag.succs, groups, place, weights(dag, inside, groups, place, "after"))
+    first = [group[0] for group in groups]
+    bit_of = {v: k for k, v in enumerate([*first, *(v for v in range(dag.count) if v not in set(first))])}
+    cost = degrees(dag, dag.preds, groups, bit_of, stays=False).astype(np.int32)
+    cost *= degrees(dag, dag.succs, groups, bit_of, stays=True)
+    cost *= np.array([[len(group)] for group in groups], np.int32)
+    total, last = shortest(cost)
+    return total, traced(last, groups)
+
+
+def degrees(dag: Dag, neighbours: Sequence[int], groups: Sequence[Order], bit_of: dict[int, int],
+            stays: bool) -> Table:
+    """How many vertices a group meets on one side: [group, set of eliminated groups]."""
+    n, words = len(groups), words_of(dag)
+    met = np.zeros((n, words, 1 << n), np.uint64)
     for k, group in enumerate(groups):
-        cost[k] *= len(group)
-    best, last = shortest(cost, count)
-    order: list[int] = []
-    chosen = (1 << count) - 1
+        for w, word in enumerate(in_words(neighbours[group[0]], bit_of, words)):
+            met[k, w, 0] = word
+    for u, group in enumerate(groups):
+        half = 1 << u
+        own = 0 if stays and dag.outputs >> group[0] & 1 else sum(1 << v for v in group)
+        gone = [np.uint64(~word & (1 << WORD) - 1) for word in in_words(own, bit_of, words)]
+        for k in range(n):
+            meets = (met[k, 0, :half] >> np.uint64(u) & np.uint64(1)) != 0
+            for w in range(words):
+                old = met[k, w, :half]
+                met[k, w, half:2 * half] = np.where(meets, old & gone[w] | met[u, w, :half], old)
+    return np.bitwise_count(met).sum(1, dtype=np.int32)
+
+
+def in_words(mask: int, bit_of: dict[int, int], words: int) -> list[int]:
+    """The set in the numbering of the tables."""
+    found = [0] * words
+    for v in members(mask):
+        found[bit_of[v] // WORD] |= 1 << bit_of[v] % WORD
+    return found
+
+
+def shortest(cost: Table) -> tuple[int, Table]:
+    """The least cost of eliminating everything, and for each set the group that goes last."""
+    n = len(cost)
+    sets = np.arange(1 << n, dtype=np.int64)
+    sizes = np.bitwise_count(sets)
+    best = np.full(1 << n, np.iinfo(np.int32).max, np.int64)
+    best[0] = 0
+    last = np.zeros(1 << n, np.uint8)
+    for size in range(n):
+        layer = sets[sizes == size]
+        for k in range(n):
+            source = layer[layer >> k & 1 == 0]
+            target = source | 1 << k
+            found = best[source] + cost[k, source]
+            better = found < best[target]
+            best[target[better]] = found[better]
+            last[target[better]] = k
+    return int(best[-1]), last
+
+
+def traced(last: Table, groups: Sequence[Order]) -> Order:
+    chosen, backwards = len(last) - 1, []
     while chosen:
         k = int(last[chosen])
-        order.extend(reversed(groups[k]))
+        backwards.append(k)
         chosen ^= 1 << k
-    return int(best[-1]), tuple(reversed(order))
-
-
-def numbering(dag: Dag, groups: Sequence[Order]) -> dict[int, int]:
-    """Where a vertex lies in the words: the groups first, by their first vertex, then all others."""
-    first = [group[0] for group in groups]
-    rest = [v for v in range(dag.count) if v not in set(first)]
-    return {v: k for k, v in enumerate([*first, *rest])}
-
-
-def weights(dag: Dag, inside: Sequence[int], groups: Sequence[Order], place: dict[int, int], side: str) -> list[int]:
-    """How many vertices a bit stands for: a group's first vertex for its twins, which stand for none themselves.
-
-    An eliminated output still counts as a successor of what comes before it.
-    """
-    size = {group[0]: len(group) for group in groups}
-    found = [0] * dag.count
-    for v, k in place.items():
-        found[k] = 0 if v in inside else size.get(v, 1)
-    return found
-
-
-def reached(neighbours: Sequence[int], groups: Sequence[Order], place: dict[int, int], counts: Sequence[int]) -> Words:
-    """How many vertices each group meets on one side, for each set of eliminated groups: [group, set]."""
-    n = len(groups)
-    found = np.zeros((n, 1 << n), np.int32)
-    for start in range(0, len(counts), WORD):
-        found += word_counts(neighbours, groups, place, counts, start)
-    return found
-
-
-def word_counts(neighbours: Sequence[int], groups: Sequence[Order], place: dict[int, int], counts: Sequence[int],
-                start: int) -> Words:
-    """The part of `reached` that lies in one word of vertices."""
-    raise NotImplementedError
+    return tuple(v for k in reversed(backwards) for v in groups[k])

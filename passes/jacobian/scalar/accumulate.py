@@ -1,0 +1,87 @@
+"""The Jacobian that an elimination order makes, in expressions, and the search for an order by what it really takes.
+
+    accumulate(linear, order)    ->    matrix[row][column], values of `linear.expressions`
+
+Orders of equal cost in products differ in what common subexpressions, signs and constants leave of them.  So the last
+choice counts operations of the function and its Jacobian together, on the expressions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import math
+import random
+
+from .graph import Order, members
+from .linearise import Linear
+from .search import moved
+
+Matrix = list[list[int]]
+Wanted = Callable[[int, int], bool]  # whether entry (row, column) is asked for
+TRIALS = 1000  # orders that count as a second
+COOLING = (1.5, 0.2)
+
+
+def everything(row: int, column: int) -> bool:
+    return True
+
+
+def accumulate(linear: Linear, order: Sequence[int]) -> Matrix:
+    """All labels after the elimination, laid out as the Jacobian."""
+    mul, add = linear.expressions.mul, linear.expressions.add
+    dag = linear.dag
+    labels = [{i: value for i, value in row.items() if dag.preds[j] >> i & 1} for j, row in enumerate(linear.labels)]
+    succs = list(dag.succs)
+    outputs = dag.outputs
+    for v in order:
+        own = labels[v]
+        after = succs[v]
+        for j in members(after):
+            target = labels[j]
+            outer = target.pop(v, 0)
+            if not outer:
+                continue
+            for i, inner in own.items():
+                old = target.get(i)
+                new = mul(outer, inner)
+                target[i] = new if old is None else add(old, new)
+        bit = 1 << v
+        stays = outputs >> v & 1
+        for i in own:
+            succs[i] = succs[i] | after if stays else (succs[i] | after) & ~bit
+        if not stays:
+            labels[v] = {}
+    one = linear.expressions.constant(1.0)
+    return [[0 if row is None else one if row == column else labels[row].get(column, 0) for column in linear.columns]
+            for row in linear.rows]
+
+
+def operations(linear: Linear, order: Sequence[int], wanted: Wanted = everything) -> int:
+    """The operations of the function and its Jacobian together."""
+    return linear.expressions.count([*linear.values, *entries(accumulate(linear, order), wanted)])
+
+
+def entries(matrix: Matrix, wanted: Wanted) -> list[int]:
+    return [value for k, row in enumerate(matrix) for c, value in enumerate(row) if wanted(k, c)]
+
+
+def improved(linear: Linear, orders: Sequence[Order], budget: float, wanted: Wanted = everything, seed: int = 0
+             ) -> tuple[Order, int]:
+    """The best of the orders, improved by moves as long as the budget allows."""
+    noise = random.Random(seed)
+    costs = [(operations(linear, order, wanted), k) for k, order in enumerate(orders)]
+    cost, k = min(costs)
+    order = best = orders[k]
+    best_cost = cost
+    trials = int(budget * TRIALS) if len(order) > 1 else 0
+    hot, cold = COOLING
+    for trial in range(trials):
+        low, stretch = moved(order, noise)
+        new = (*order[:low], *stretch, *order[low + len(stretch):])
+        found = operations(linear, new, wanted)
+        heat = hot * (cold / hot) ** (trial / trials)
+        if found <= cost - heat * math.log(1.0 - noise.random()):
+            order, cost = new, found
+            if cost < best_cost:
+                best, best_cost = order, cost
+    return best, best_cost

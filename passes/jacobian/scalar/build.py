@@ -1,0 +1,131 @@
+"""Values of expressions -> nodes of the graph.
+
+A row becomes one node; which sign that node has is free, because products and sums pass a sign on to their readers.
+Only a result that is wanted with the other sign costs a negation.  Differences, and products with a constant, are
+written the way round that leaves fewest of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from graphc.ir import build
+from graphc.ir.node import Graph, Node
+from graphc.ir.types import Type
+
+from .expressions import Expressions
+
+Signs = dict[int, int]  # row -> 1 where its node computes the negative
+
+
+def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int], kind: Type, graph: Graph
+             ) -> list[Node]:
+    """Nodes of these values; what `fixed` is computed from is in the graph already and is used as it is."""
+    given = expressions.reachable(fixed)
+    rows = sorted(expressions.reachable(wanted))
+    emission = Emission(expressions, given, kind, graph)
+    turned = emission.turned(rows, wanted)
+    for row in rows:
+        emission.made[row] = emission.node(row, row in turned)
+    return [emission.result(value) for value in wanted]
+
+
+@dataclass
+class Emission:
+    """The nodes made so far, and the sign of each."""
+
+    expressions: Expressions
+    given: set[int]
+    kind: Type
+    graph: Graph
+    made: dict[int, Node] = field(default_factory=dict)
+    signs: Signs = field(default_factory=dict)
+
+    # -- signs --
+    def turned(self, rows: Sequence[int], wanted: Sequence[int]) -> frozenset[int]:
+        """The rows that are written the other way round: one at a time, as long as that saves a negation."""
+        chosen: frozenset[int] = frozenset()
+        fewest = self.negations(rows, wanted, chosen)
+        for row in reversed(rows):
+            if not fewest:
+                break
+            if self.may_turn(row):
+                new = chosen | {row}
+                count = self.negations(rows, wanted, new)
+                if count < fewest:
+                    chosen, fewest = new, count
+        return chosen
+
+    def may_turn(self, row: int) -> bool:
+        op, operands = self.expressions.rows[row]
+        if self.known(row) is not None:
+            return False
+        return op == "sub" or (op in ("mul", "div") and operands[0] >> 1 in self.expressions.numbers)
+
+    def negations(self, rows: Sequence[int], wanted: Sequence[int], turned: frozenset[int]) -> int:
+        for row in rows:
+            self.signs[row] = self.sign(row, row in turned)
+        return len({value for value in wanted if self.needs_negation(value)})
+
+    def needs_negation(self, value: int) -> bool:
+        is_given = value >> 1 in self.given and value in self.expressions.nodes
+        return bool((value & 1) ^ self.signs[value >> 1]) and value >> 1 not in self.expressions.numbers and not is_given
+
+    def known(self, row: int) -> tuple[Node, int] | None:
+        """A node of the graph that computes the row, and its sign."""
+        nodes = self.expressions.nodes
+        for sign in (0, 1):
+            node = nodes.get(2 * row + sign)
+            if node is not None and node.op.name != "neg":
+                return node, sign
+        return None
+
+    def sign(self, row: int, is_turned: bool) -> int:
+        found = self.known(row)
+        if found is not None:
+            return found[1]
+        op, operands = self.expressions.rows[row]
+        if op == "constant":
+            return 0
+        signs = [(value & 1) ^ self.signs[value >> 1] for value in operands]
+        if op in ("mul", "div"):
+            return signs[0] ^ signs[1] ^ is_turned
+        if op == "select":
+            return signs[1]
+        first, second = signs[0], signs[1] ^ (op == "sub")
+        return first if first == second else int(is_turned)
+
+    # -- nodes --
+    def node(self, row: int, is_turned: bool) -> Node:
+        self.signs[row] = self.sign(row, is_turned)
+        found = self.known(row)
+        if found is not None:
+            return found[0]
+        op, operands = self.expressions.rows[row]
+        if op == "constant":
+            return self.constant(self.expressions.numbers[row])
+        a, b = (self.made[value >> 1] for value in operands)
+        if op == "select":
+            return build.elementwise("where", a.operands[0], b, build.zeros(b.dtype, b.shape, self.graph))
+        if op in ("mul", "div"):
+            if is_turned:
+                a = self.constant(-self.expressions.numbers[operands[0] >> 1])
+            return build.elementwise(op, a, b)
+        signs = [(value & 1) ^ self.signs[value >> 1] for value in operands]
+        first, second = signs[0], signs[1] ^ (op == "sub")
+        if first == second:
+            return build.elementwise("add", a, b)
+        return build.elementwise("sub", b, a) if first ^ is_turned else build.elementwise("sub", a, b)
+
+    def constant(self, number: float) -> Node:
+        return build.full(number, self.kind.dtype, self.kind.shape, self.graph)
+
+    def result(self, value: int) -> Node:
+        number = self.expressions.number(value)
+        if number is not None:
+            return self.constant(number)
+        if not self.needs_negation(value):
+            matches = not (value & 1) ^ self.signs[value >> 1]
+            return self.made[value >> 1] if matches else self.expressions.nodes[value]
+        return build.elementwise("neg", self.made[value >> 1])

@@ -1,0 +1,182 @@
+"""The choice of an elimination order: exact where the graph is small, else rules, then a seeded local search.
+
+    best(dag, budget=1.0)    ->    Plan(order, cost, proven, ...)
+
+The search changes one order by moves (a vertex elsewhere, two vertices swapped, a block elsewhere), and takes what is
+better, or worse by no more than a temperature that falls allows.  What was eliminated decides the graph, not in which
+order: so a move is priced on the stretch of the order that it changes, from a stored state at its begin, and graphs
+after its end stay as they were.
+
+Time is counted in eliminations at a fixed rate, not on the clock: equal calls give equal plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+import math
+import random
+
+from .graph import MODELS, Dag, Order, State, cost_of
+from .heuristics import RULES, greedy, with_fill
+from .reductions import chain_vertices, twin_groups
+from .subset_dp import best_order, fits
+
+RATE = 250_000  # eliminations that count as a second
+GREEDY_SHARE = 0.05  # of the budget, for greedy orders with noise
+HOT, COLD = 2.0, 0.12  # temperatures, in operations
+RESTARTS = 2
+BLOCK = 6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An order of all free vertices.  `rule` is what found it; `proven` says that no order costs less."""
+
+    order: Order
+    cost: int
+    model: str
+    rule: str
+    proven: bool = False
+
+
+def plans(dag: Dag, budget: float, model: str = "products", seed: int = 0) -> list[Plan]:
+    """All plans that were found, the cheapest first; forward and reverse are among them."""
+    if not dag.free:
+        return [Plan((), 0, model, "none", True)]
+    chains = chain_vertices(dag)
+    rest = dag.after(chains)
+    found = [Plan(order, cost_of(dag, order, model), model, name)
+             for name, rule in RULES.items() for order in [rule(dag), (*chains, *rule(rest))]]
+    exact = exact_plan(dag, chains, rest) if model == "products" else None
+    if exact is not None:
+        found.insert(0, exact)
+    elif rest.free:
+        starts = [plan.order for plan in sorted(found, key=lambda plan: plan.cost)]
+        known = set(chains)
+        inner = [tuple(v for v in order if v not in known) for order in starts]
+        offset = cost_of(dag, (*chains, *rest.free), model) - cost_of(rest, rest.free, model)
+        found += [Plan((*chains, *order), offset + cost, model, "search")
+                  for order, cost in searched(rest, inner, budget, model, seed)]
+    found.sort(key=lambda plan: plan.cost)
+    unique: dict[Order, Plan] = {}
+    for plan in found:
+        unique.setdefault(plan.order, plan)
+    return list(unique.values())
+
+
+def best(dag: Dag, budget: float = 1.0, model: str = "products", seed: int = 0) -> Plan:
+    """The cheapest plan; never dearer than forward or reverse."""
+    return plans(dag, budget, model, seed)[0]
+
+
+def exact_plan(dag: Dag, chains: Order, rest: Dag) -> Plan | None:
+    """The best plan of all, where the table for it is not too large."""
+    groups = twin_groups(rest)
+    if not fits(rest, groups):
+        return None
+    _, order = best_order(rest, groups)
+    whole = (*chains, *order)
+    return Plan(whole, cost_of(dag, whole), "products", "subset DP", True)
+
+
+# -- local search --
+def searched(dag: Dag, starts: Sequence[Order], budget: float, model: str, seed: int) -> list[tuple[Order, int]]:
+    """Orders found from the best start and from noisy greedy ones, with their costs."""
+    random_ = random.Random(seed)
+    allowance = int(budget * RATE)
+    pool = {order: cost_of(dag, order, model) for order in starts}
+    for _ in range(int(GREEDY_SHARE * allowance / (4 * len(dag.free)))):
+        order = greedy(dag, with_fill, random_, 0.4)
+        pool.setdefault(order, cost_of(dag, order, model))
+    ranked = sorted(pool.items(), key=lambda item: item[1])
+    found = []
+    for order, _ in ranked[:RESTARTS]:
+        walk = Walk(dag, order, MODELS[model])
+        walk.anneal(allowance // RESTARTS, random_)
+        found.append((tuple(walk.best), walk.best_cost))
+    return found
+
+
+class Walk:
+    """One walk through orders.  `states[k]` is the graph before position k; `costs[k]` what position k costs."""
+
+    def __init__(self, dag: Dag, order: Order, eliminate: Callable[[State, int, int], int]) -> None:
+        self.outputs = dag.outputs
+        self.eliminate = eliminate
+        self.order = list(order)
+        self.states = [dag.state()]
+        self.costs: list[int] = []
+        for v in order:
+            state = copied(self.states[-1])
+            self.costs.append(eliminate(state, v, self.outputs))
+            self.states.append(state)
+        self.cost = sum(self.costs)
+        self.best, self.best_cost = list(order), self.cost
+
+    def anneal(self, allowance: int, noise: random.Random) -> None:
+        """Moves until so many eliminations are spent, at a temperature that falls geometrically."""
+        if len(self.order) < 2:
+            return
+        left = allowance
+        while left > 0:
+            heat = HOT * (COLD / HOT) ** (1 - left / allowance)
+            low, new = moved(self.order, noise)
+            limit = -heat * math.log(1.0 - noise.random())
+            left -= self.try_stretch(low, new, limit) + 1
+
+    def try_stretch(self, low: int, new: list[int], limit: float) -> int:
+        """Takes the new order of the stretch that begins at `low` if it costs at most `limit` more; returns the work."""
+        high = low + len(new)
+        allowed = sum(self.costs[low:high]) + limit
+        state = copied(self.states[low])
+        eliminate, outputs = self.eliminate, self.outputs
+        costs, total = [], 0
+        for v in new:
+            cost = eliminate(state, v, outputs)
+            costs.append(cost)
+            total += cost
+            if total > allowed:
+                return len(costs)
+        self.take(low, new, costs)
+        return 2 * len(costs)
+
+    def take(self, low: int, new: list[int], costs: list[int]) -> None:
+        high = low + len(new)
+        self.cost += sum(costs) - sum(self.costs[low:high])
+        self.order[low:high], self.costs[low:high] = new, costs
+        for k in range(low, high - 1):
+            state = copied(self.states[k])
+            self.eliminate(state, self.order[k], self.outputs)
+            self.states[k + 1] = state
+        if self.cost < self.best_cost:
+            self.best, self.best_cost = list(self.order), self.cost
+
+
+def copied(state: State) -> State:
+    preds, succs, units, constants = state
+    return preds[:], succs[:], units[:], constants[:]
+
+
+def moved(order: Sequence[int], noise: random.Random) -> tuple[int, list[int]]:
+    """Where a random move begins to change the order, and the stretch as it becomes."""
+    count = len(order)
+    kind = noise.random()
+    i = noise.randrange(count)
+    j = nearby(i, count, noise)
+    low, high = min(i, j), max(i, j)
+    stretch = list(order[low:high + 1])
+    if kind < 0.25:
+        stretch[0], stretch[-1] = stretch[-1], stretch[0]
+        return low, stretch
+    size = 1 if kind < 0.85 else 1 + noise.randrange(min(BLOCK, len(stretch) - 1))
+    return low, stretch[size:] + stretch[:size] if i < j else stretch[-size:] + stretch[:-size]
+
+
+def nearby(i: int, count: int, noise: random.Random) -> int:
+    """Another position: half of the time one close by."""
+    while True:
+        reach = count if noise.random() < 0.5 else max(2, count // 8)
+        j = i + noise.randint(-reach, reach)
+        if j != i and 0 <= j < count:
+            return j

@@ -1,0 +1,213 @@
+"""Sparse Jacobians and Hessians: every way to compute the entries of a static pattern is built and priced, one is kept.
+
+    direct     the entries straight from the factors of structured terms, by either sweep (see `direct`)
+    forward    one tangent per colour of the columns        reverse   one cotangent per colour of the rows
+    both       tangents for most rows, cotangents for dense ones
+    star       of a Hessian: one tangent (or cotangent) of the gradient per colour
+
+The price is the number of scalar multiplications beyond those of y itself, plus the entries read in decompression.
+Only the nodes of the chosen way are kept by the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.ir import build
+from graphc.ir.errors import Unsupported
+from graphc.ir.linmap.cost import price
+from graphc.ir.node import Node, ancestors, constant
+from graphc.ir.types import numpy_dtype
+
+from ..differentiate import Between, between
+from .colouring import bicolouring, column_colouring, count, row_colouring, star_colouring
+from .compressed import compressed, taken
+from .direct import data_of, terms_between
+from .entries import Constants
+from .pattern import Locals, Pattern, from_keys, local_pieces, pattern_between
+
+Array = np.ndarray[Any, Any]
+
+WAYS = ("auto", "direct", "forward", "reverse", "both")
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way to compute the entries: the node of their values, its seeds and its price."""
+
+    name: str
+    data: Node
+    tangents: int
+    cotangents: int
+    multiplications: int
+    reads: int
+
+    @property
+    def cost(self) -> int:
+        return self.multiplications + self.reads
+
+
+@dataclass(frozen=True, eq=False)
+class SparsePlan:
+    pattern: Pattern
+    chosen: Way
+    ways: tuple[Way, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What all ways need: the part of the graph, its local maps, and the pattern."""
+
+    part: Between
+    locals: Locals
+    y: Node
+    x: Node
+    pattern: Pattern
+    constants: Constants
+
+
+def problem_of(y: Node, x: Node) -> Problem:
+    part, constants = between([y], [x]), Constants()
+    locals_ = local_pieces(part)
+    return Problem(part, locals_, y, x, pattern_between(part, locals_, y, x, constants), constants)
+
+
+# -- Jacobians --
+def sparse_plan(y: Node, x: Node, order: str) -> SparsePlan:
+    """The pattern of dy/dx and the cheapest way to its entries, or the way that `order` names."""
+    with y.graph:
+        problem = problem_of(y, x)
+        if not problem.pattern.nnz:
+            return empty_plan(problem)
+        ways = list(jacobian_ways(problem, order))
+    return picked(problem, ways, order)
+
+
+def empty_plan(problem: Problem) -> SparsePlan:
+    none = constant(np.zeros(0, numpy_dtype(problem.y.type.dtype)), problem.y.type.dtype, graph=problem.y.graph)
+    way = Way("direct", none, 0, 0, 0, 0)
+    return SparsePlan(problem.pattern, way, (way,))
+
+
+def picked(problem: Problem, ways: list[Way], order: str) -> SparsePlan:
+    if not ways:
+        raise Unsupported(f"sparse_jacobian: order={order!r} does not apply to d{problem.y!r}/d{problem.x!r}: it has a "
+                          "scan, indices known only at run time, too many terms, or no dense rows (stage: derivatives)")
+    chosen = min(ways, key=lambda way: way.cost)  # the first of equal ones
+    return SparsePlan(problem.pattern, chosen, tuple(ways))
+
+
+def jacobian_ways(problem: Problem, order: str) -> Iterator[Way]:
+    p = problem.pattern
+    if order in ("auto", "direct"):
+        yield from direct_ways(problem, None)
+    if order in ("auto", "forward"):
+        yield forward_way(problem, column_colouring(p))
+    if order in ("auto", "reverse"):
+        yield reverse_way(problem, row_colouring(p))
+    if order == "both" or (order == "auto" and stands_out(p.counts) and stands_out(p.transposed.counts)):
+        yield from both_ways(problem)
+
+
+def stands_out(counts: Array) -> bool:
+    """Whether some rows have many more entries than most: only then can two sides do better than one."""
+    return bool(counts.max(initial=0) > 2 * counts.mean() + 1)
+
+
+def direct_ways(problem: Problem, source_of_entry: Array | None) -> Iterator[Way]:
+    found: list[Way] = []
+    for is_forward in (False, True):
+        terms = terms_between(problem.part, problem.locals, problem.y, problem.x, is_forward=is_forward)
+        if terms is None:
+            continue
+        data = data_of(terms, problem.pattern, problem.constants, problem.y.type.dtype, source_of_entry)
+        if data is not None:
+            found.append(priced("direct", problem, data, 0, 0))
+    if found:
+        yield min(found, key=lambda way: way.cost)
+
+
+def priced(name: str, problem: Problem, data: Node, tangents: int, cotangents: int) -> Way:
+    """The way with its price: reads are the elements that its gathers and scatters move."""
+    multiplications = price([data], [problem.y])
+    known = set(ancestors([problem.y]))
+    reads = sum(int(n.operands[1].type.size) for n in ancestors([data])  # type: ignore[call-overload]
+                if n not in known and n.op.name in ("gather", "scatter_add"))
+    return Way(name, data, tangents, cotangents, int(multiplications), reads)  # type: ignore[call-overload]
+
+
+def forward_way(problem: Problem, colours: Array) -> Way:
+    p, colour_count = problem.pattern, count(colours)
+    flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=True)
+    return priced("forward", problem, taken(flat, colours[p.indices] * p.shape[0] + p.rows), colour_count, 0)
+
+
+def reverse_way(problem: Problem, colours: Array) -> Way:
+    p, colour_count = problem.pattern, count(colours)
+    flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=False)
+    return priced("reverse", problem, taken(flat, colours[p.rows] * p.shape[1] + p.indices), 0, colour_count)
+
+
+def both_ways(problem: Problem) -> Iterator[Way]:
+    p = problem.pattern
+    found = bicolouring(p)
+    if found is None:
+        return
+    tangents, cotangents = count(found.columns), count(found.rows)
+    sides = [compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=is_forward)
+             for colours, colour_count, is_forward in ((found.columns, tangents, True), (found.rows, cotangents, False))]
+    from_rows = found.rows[p.rows] >= 0
+    places = np.where(from_rows, tangents * p.shape[0] + found.rows[p.rows] * p.shape[1] + p.indices,
+                      found.columns[p.indices] * p.shape[0] + p.rows)
+    yield priced("both", problem, taken(build.concat(sides, 0), places), tangents, cotangents)
+
+
+# -- Hessians --
+def sparse_hessian_plan(slope: Node, x: Node, order: str) -> SparsePlan:
+    """The same for the derivative of a gradient: the pattern is symmetric, and one triangle gives the other."""
+    with slope.graph:
+        found = problem_of(slope, x)
+        problem = Problem(found.part, found.locals, slope, x, symmetric(found.pattern), found.constants)
+        if not problem.pattern.nnz:
+            return empty_plan(problem)
+        ways: list[Way] = []
+        if order in ("auto", "direct"):
+            ways.extend(direct_ways(problem, lower_source(problem.pattern)))
+        if order != "direct":
+            ways.extend(star_ways(problem, order))
+    return picked(problem, ways, order)
+
+
+def symmetric(p: Pattern) -> Pattern:
+    """The entries whose mirror image is one too: a second derivative that is zero one way is zero the other way."""
+    mirrored = p.indices * p.shape[1] + p.rows
+    return from_keys(np.intersect1d(p.keys, mirrored), p.shape)
+
+
+def lower_source(p: Pattern) -> Array:
+    """Of every entry, the place of it or of its mirror image in the lower triangle."""
+    return p.places(np.maximum(p.rows, p.indices), np.minimum(p.rows, p.indices))
+
+
+def star_ways(problem: Problem, order: str) -> Iterator[Way]:
+    colours = star_colouring(problem.pattern)
+    colour_count = count(colours)
+    places = star_places(problem.pattern, colours)
+    for name, is_forward in (("forward", True), ("reverse", False)):
+        if order in ("auto", name):
+            flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count,
+                              is_forward=is_forward)
+            seeds = (colour_count, 0) if is_forward else (0, colour_count)
+            yield priced(name, problem, taken(flat, places), *seeds)
+
+
+def star_places(p: Pattern, colours: Array) -> Array:
+    """Where to read each entry (i, j): in row i if no other column there has the colour of j, else as (j, i)."""
+    n = p.shape[0]
+    slots = colours[p.indices] * n + p.rows
+    _, inverse, counts = np.unique(slots, return_inverse=True, return_counts=True)
+    return np.where(counts[inverse] == 1, slots, colours[p.rows] * n + p.indices)
