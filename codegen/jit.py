@@ -15,13 +15,13 @@ import hashlib
 import itertools
 import os
 from pathlib import Path
-import tempfile
 import threading
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from graphc.ir.errors import VerifyError
+from graphc.ir.files import write_whole
 
 from .target import Target, machine
 
@@ -81,10 +81,7 @@ class Cache:
         """Writes a file and makes room; a folder that cannot be written is no error, only no cache."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
+            write_whole(path, [data], mode=0o600, durable=False)
             self.trim()
         except OSError:
             return

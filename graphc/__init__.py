@@ -58,16 +58,15 @@ __version__ = "0.1.0"
 
 LATER: dict[str, tuple[str, ...]] = {  # module: the names that it gives; a module without names is itself a name
     "graphc.session": ("Session", "Function"),
-    "graphc.derivatives": ("gradients", "jacobian", "hessian", "jvp", "vjp", "hvp", "plan_jacobian", "count_operations",
-                           "sparse_jacobian"),
+    "graphc.derivatives": ("gradients", "jacobian", "hessian", "jvp", "vjp", "hvp", "plan_jacobian"),
+    "graphc.sparse": ("sparse_jacobian", "sparse_hessian"),
+    "graphc.counting": ("count_operations",),
     "graphc.library": ("compile_library", "load_library", "signature"),
     "graphc.view.graphs": ("dump",),
-    "graphc.view.report": ("report",),
     "graphc.io.graphs": ("save_graph", "load_graph"),
     "graphc.nn": (),
     "graphc.optim": (),
     "graphc.init": (),
-    "graphc.train": (),
 }
 MODULE_OF = {name: module for module, names in LATER.items() for name in names or (module.rpartition(".")[2],)}
 

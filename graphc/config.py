@@ -53,6 +53,7 @@ class Options:
     threads: int
     target: str
     fast_math: bool
+    exact: bool
     check_numerics: bool
     mode: str
     verify: bool
@@ -200,6 +201,7 @@ TABLE = (
     Switch("target", "native", "the name of a target, such as native, x86-64-v3 or aarch64",
            "the machine to compile for", _name),
     Switch("fast_math", "off", _TRUTH, "allow rewrites that are true of real numbers and not of floats", _truth),
+    Switch("exact", "off", _TRUTH, "multiply matrices in the order in which they are written", _truth),
     Switch("check_numerics", "off", _TRUTH, "fail at the first node that makes NaN or infinity", _truth),
     Switch("mode", "native", " | ".join(MODES),
            "run native code, the NumPy meaning of every node, or both and compare", _mode),

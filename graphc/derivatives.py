@@ -1,25 +1,33 @@
-"""Derivatives, as nodes of the same graph: gradients, jvp, vjp, jacobian, hessian, hvp.
+"""Derivatives, as nodes of the same graph: gradients, jvp, vjp, jacobian, hessian, hvp, and the plans of Jacobians.
 
-All of them are sweeps over linear maps (`passes.differentiate`).  A list in gives a list out, a node a node.
+Gradients, jvp and vjp are linear sweeps over linear maps (`passes.differentiate`); Jacobians are products of these maps
+in the order of a plan (`passes.jacobian`).  A list in gives a list out, a node a node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+import os
 from typing import Any, overload
 
 from graphc.ir import build
 from graphc.ir.dims import Dim, known_equal, product
 from graphc.ir.errors import DTypeError, GraphError, ShapeError, user_line
 from graphc.ir.linmap import LinMap, covector, dense_node, identity, vector
+from graphc.ir.linmap.contract import estimate
+from graphc.ir.linmap.cost import price
 from graphc.ir.node import Node, ancestors, constant
 from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
+from passes.jacobian.elimination import jacobian_maps
+from passes.jacobian.plan import Plan, executed, plan_of
+from passes.jacobian.tensor import Linear, linearised
 from passes.stabilise import stabilise
 
 Nodes = Sequence[Node]
 UNCONNECTED = ("zero", "error")
 ORDERS = ("auto", "forward", "reverse")
+QUICK = 0.2  # seconds that a plan may take to be searched where nobody asked for one
 
 
 # -- gradients and products --
@@ -111,12 +119,34 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
     """
     _, x_list = both_sides("hvp", y, xs, unconnected)
     slopes = gradients(y, x_list, unconnected=unconnected)
-    found: Node | list[Node] = like(xs, vjp(slopes, x_list, seeded("hvp", x_list, as_list(xs, vs))))
+    seeds = seeded("hvp", x_list, as_list(xs, vs))
+    tries = [jvp(slopes, x_list, seeds), vjp(slopes, x_list, seeds)]  # the Jacobian of g times v; the gradient of v'g
+    found: Node | list[Node] = like(xs, min(tries, key=lambda nodes: estimate(price(nodes, slopes))))
     return found
 
 
 # -- matrices --
-def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconnected: str = "zero") -> Any:
+def plan_jacobian(ys: Node | Nodes, xs: Node | Nodes, *, memory: int | None = None, budget: float = 1.0,
+                  threads: int = 1) -> Plan:
+    """The order in which `jacobian` would multiply, what it costs, and what was rejected.
+
+    `memory` limits the bytes that are held at a time, `budget` is what searches may take, in seconds or so; with
+    `threads` the time until the last of so many threads is done is what counts.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> x, w = gc.placeholder("float64", (3,)), gc.placeholder("float64", (2, 3))
+        >>> gc.plan_jacobian(gc.tanh(w @ x), x).multiplications
+        6
+    """
+    y_list, x_list = both_sides("plan_jacobian", ys, xs, "zero")
+    check_limits(memory, budget, threads)
+    with y_list[0].graph:
+        return plan_of(linearised(y_list, x_list), memory=memory, budget=budget, threads=threads)
+
+
+def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str | Plan = "auto", *, unconnected: str = "zero") -> Any:
     """dy/dx, of shape y.shape + x.shape; lists give a list of rows, one node per pair.
 
     Example::
@@ -126,16 +156,15 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str = "auto", *, unconne
         >>> gc.jacobian(gc.sin(x), x).shape
         (3, 3)
     """
-    if order not in ORDERS:
-        raise refused("jacobian", f"order {order!r} is none of {', '.join(ORDERS)}")
     y_list, x_list = both_sides("jacobian", ys, xs, unconnected)
-    with y_list[0].graph:
-        rows = [jacobian_row(y, x_list, order, unconnected) for y in y_list]
-    return like(ys, [like(xs, row) for row in rows])
+    found = matrices("jacobian", y_list, x_list, order, unconnected)
+    return like(ys, [like(xs, [found[p, q] for q in range(len(x_list))]) for p in range(len(y_list))])
 
 
-def hessian(y: Node, xs: Node | Nodes, *, unconnected: str = "zero") -> Any:
+def hessian(y: Node, xs: Node | Nodes, order: str | Plan = "auto", *, unconnected: str = "zero") -> Any:
     """The second derivatives of the scalar y, of shape x.shape + x.shape; a list gives all pairs.
+
+    A pair of different xs is computed once, and transposed for the other way round.
 
     Example::
 
@@ -144,30 +173,67 @@ def hessian(y: Node, xs: Node | Nodes, *, unconnected: str = "zero") -> Any:
         >>> gc.hessian(gc.sum(x * x), x).shape
         (3, 3)
     """
-    return jacobian(gradients(y, xs, unconnected=unconnected), xs)
+    _, x_list = both_sides("hessian", y, xs, unconnected)
+    slopes, _ = both_sides("hessian", gradients(y, x_list, unconnected=unconnected), x_list, unconnected)
+    below = [(p, q) for p in range(len(x_list)) for q in range(p)]
+    found = matrices("hessian", slopes, x_list, order, "zero", below)
+    for p, q in below:
+        rank, width = x_list[q].type.rank, x_list[p].type.rank
+        found[p, q] = build.transpose(found[q, p], (*range(rank, rank + width), *range(rank)))
+    return like(xs, [like(xs, [found[p, q] for q in range(len(x_list))]) for p in range(len(x_list))])
 
 
-def jacobian_row(y: Node, xs: Nodes, order: str, unconnected: str) -> list[Node]:
-    """One reverse sweep for the xs that are no smaller than y, a forward sweep for each of the others."""
-    back = [x for x in xs if order == "reverse" or (order == "auto" and not fewer(x.type.size, y.type.size))]
-    found: dict[Node, LinMap] = {}
-    if back:
-        found.update(zip(back, reverse(between([y], back), {y: identity(y.type.shape)}, back, y.type.shape)))
-    for x in xs:
-        if x not in found:
-            found[x] = forward(between([y], [x]), {x: identity(x.type.shape)}, [y], x.type.shape)[0]
-    return [finished(found[x], y, x, unconnected) for x in xs]
+def matrices(name: str, ys: Nodes, xs: Nodes, order: str | Plan, unconnected: str,
+             skipped: Iterable[tuple[int, int]] = ()) -> dict[tuple[int, int], Node]:
+    """The dense Jacobian of every wanted pair of positions, multiplied in the order asked for."""
+    if not isinstance(order, Plan) and order not in ORDERS:
+        raise refused(name, f"order {order!r} is none of {', '.join(ORDERS)}, nor a plan")
+    require_room(name, ys, xs, skipped)
+    with ys[0].graph:
+        linear = linearised(ys, xs, skipped)
+        maps = {pair: (ys[pair[0]], xs[pair[1]], m) for pair, m in ordered_maps(linear, order).items()}
+        return {pair: finished(name, m, y, x, unconnected) for pair, (y, x, m) in maps.items()}
 
 
-def finished(m: LinMap, y: Node, x: Node, unconnected: str) -> Node:
-    if not m and y.type.size != 0 and x.type.size != 0 and unconnected == "error":
-        raise unreachable("jacobian", [y], [x])
+def ordered_maps(linear: Linear[LinMap], order: str | Plan) -> dict[tuple[int, int], LinMap]:
+    if isinstance(order, Plan):
+        return executed(order, linear)
+    if order == "auto":
+        return jacobian_maps(linear, plan_of(linear, budget=QUICK).order)
+    return jacobian_maps(linear, linear.inner if order == "forward" else linear.inner[::-1])
+
+
+def finished(name: str, m: LinMap, y: Node, x: Node, unconnected: str) -> Node:
+    if not m and product(y.type.shape) != 0 and product(x.type.shape) != 0 and unconnected == "error":
+        raise unreachable(name, [y], [x])
     return dense_node(m, y.type.shape, x.type.shape, y.type.dtype)
 
 
-def fewer(a: int | Dim, b: int | Dim) -> bool:
-    """Whether a is known to be less than b."""
-    return isinstance(a, int) and isinstance(b, int) and a < b
+def require_room(name: str, ys: Nodes, xs: Nodes, skipped: Iterable[tuple[int, int]]) -> None:
+    """Refuses Jacobians that this machine's memory cannot hold, before anything is allocated."""
+    left_out = set(skipped)
+    needed: int | Dim = 0
+    for p, y in enumerate(ys):
+        for q, x in enumerate(xs):
+            if (p, q) not in left_out:
+                needed = needed + y.type.nbytes * x.type.size
+    if isinstance(needed, int) and needed > physical_memory():
+        raise refused(name, f"the dense result of {len(ys)} by {len(xs)} nodes takes {needed} bytes, and this machine "
+                      f"has {physical_memory()}: use gc.sparse_jacobian where most of it is zero, or gc.jvp and gc.vjp, "
+                      "which multiply by it without forming it")
+
+
+def physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_limits(memory: int | None, budget: float, threads: int) -> None:
+    if memory is not None and memory < 0:
+        raise refused("plan_jacobian", f"memory={memory} bytes: needs zero or more")
+    if not budget >= 0:
+        raise refused("plan_jacobian", f"budget={budget} seconds: needs zero or more")
+    if threads < 1:
+        raise refused("plan_jacobian", f"threads={threads}: needs one or more")
 
 
 # -- what they share --

@@ -81,14 +81,15 @@ class SparseJacobian:
 
 def way_text(way: Way) -> str:
     seeds = " + ".join(f"{n} {what}" for n, what in ((way.tangents, "tangents"), (way.cotangents, "cotangents")) if n)
-    return f"{way.name:8} {seeds or 'no seeds'}, {way.multiplications} multiplications, {way.reads} entries read"
+    least = "" if way.data is not None else "at least "
+    return f"{way.name:8} {least}{seeds or 'no seeds'}, {way.multiplications} multiplications, {way.reads} entries read"
 
 
 def sparse_jacobian(y: Node, x: Node, order: str = "auto", *, unconnected: str = "zero") -> SparseJacobian:
     """dy/dx by its non-zero entries; the shapes of y and x must be known.
 
-    order: "auto" takes the cheapest; "direct" evaluates the entries from structured terms, "forward" and "reverse" sweep
-    a seed per colour of the columns or rows, "both" sweeps dense rows in reverse and the others forward.
+    order: "auto" takes the cheapest; "direct" evaluates the entries from structured terms, "forward" and "reverse"
+    sweep a seed per colour of the columns or rows, "both" sweeps dense rows in reverse and the others forward.
 
     Example::
 
@@ -114,7 +115,7 @@ def sparse_hessian(y: Node, x: Node, order: str = "auto", *, unconnected: str = 
         2997
     """
     y, x = one_each("sparse_hessian", y, x, order, HESSIAN_WAYS, unconnected)
-    slope = gradients(y, x, unconnected=unconnected)
+    (slope,), _ = both_sides("sparse_hessian", gradients(y, x, unconnected=unconnected), x, unconnected)
     return result("sparse_hessian", sparse_hessian_plan(slope, x, order), y, x, "zero")
 
 
@@ -133,4 +134,5 @@ def result(name: str, plan: SparsePlan, y: Node, x: Node, unconnected: str) -> S
     if not pattern.nnz and unconnected == "error" and 0 not in pattern.shape:
         raise unreachable(name, [y], [x])
     kind = np.int32 if max(*pattern.shape, pattern.nnz) <= np.iinfo(np.int32).max else np.int64
-    return SparseJacobian(pattern.shape, pattern.indptr.astype(kind), pattern.indices.astype(kind), plan.chosen.data, plan)
+    indptr, indices = pattern.indptr.astype(kind), pattern.indices.astype(kind)
+    return SparseJacobian(pattern.shape, indptr, indices, plan.data, plan)

@@ -44,7 +44,7 @@ def paired(node: Node) -> Node | None:
     if len(node.operands) < 3:
         return None
     labels, out = node.attrs["labels"], node.attrs["out"]
-    return contracted(node.operands, labels, out, pairing(labels, out, typical(label_sizes(node))))
+    return contracted(node.operands, labels, out, pairing(labels, out, typical(label_sizes(labels, node.operands))))
 
 
 # -- 2. labels of one operand --
@@ -83,7 +83,7 @@ def spread_to(x: Node, labels: Labels, out: Labels, node: Node) -> Node:
 # -- 4. axes of one element --
 def without_singles(node: Node) -> Node | None:
     """Labels of size 1 are dropped from operands and result."""
-    sizes = label_sizes(node)
+    sizes = label_sizes(node.attrs["labels"], node.operands)
     single = {label for label, size in sizes.items() if isinstance(size, int) and size == 1}
     if len(node.operands) != 2 or not single:
         return None
@@ -107,7 +107,7 @@ def grouped(node: Node) -> Node | None:
         return None
     merged = [ordered(rows, (a, out)), ordered(columns, (b, out)), ordered(depth, (a, b))]
     group_of = {label: group for group in merged for label in group}
-    sizes = label_sizes(node)
+    sizes = label_sizes(node.attrs["labels"], node.operands)
     forms = [gathered(x, labels, group_of, sizes) for x, labels in zip(node.operands, (a, b))]
     groups = list(dict.fromkeys(group_of.get(label, (label,)) for label in out))
     result = build.einsum([form[1] for form in forms], groups, *(form[0] for form in forms))

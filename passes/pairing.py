@@ -3,13 +3,13 @@
     pairing([(0, 1), (1, 2), (2,)], (0,), {0: 9, 1: 9, 2: 9})    ->    [(1, 2), (0, 3)]
 
 Pairs name operands by position; results are numbered on after the operands.  The order is the cheapest in
-multiplications for a matrix chain of any length, whatever the order of its operands, and for all else up to `EXHAUSTIVE`
+multiplications for a matrix chain of any length, however its operands are listed, and for all else up to `EXHAUSTIVE`
 operands; beyond that it is a greedy one.  Sizes are numbers; `typical` gives them for symbolic ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypeAlias
 
@@ -27,6 +27,8 @@ EXHAUSTIVE = 8  # operands up to which all orders are tried (3**8 pairs of subse
 
 def pairing(labels: Sequence[Labels], out: Labels, sizes: Mapping[int, int]) -> Pairs:
     """The cheapest order in multiplications."""
+    if len(labels) < 3:
+        return [(0, 1)] if len(labels) == 2 else []
     chain = chain_of(labels, out)
     if chain is not None:
         return chain_pairs(chain, labels, sizes)
@@ -49,6 +51,13 @@ def pairs_cost(labels: Sequence[Labels], out: Labels, sizes: Mapping[int, int], 
         masks.append(masks[i] | masks[j])
         groups.append(kept_labels(labels, out, masks[-1]))
     return total
+
+
+def volume(labels: frozenset[int], sizes: Mapping[int, int]) -> int:
+    result = 1
+    for label in labels:
+        result *= sizes[label]
+    return result
 
 
 # -- chains of matrices --
@@ -83,22 +92,19 @@ def chain_of(labels: Sequence[Labels], out: Labels) -> list[int] | None:
 def first_of(ends: Sequence[int], groups: Sequence[Labels], out: Labels) -> int:
     """The end whose free label comes first in the result; of a vector and a matrix, the matrix."""
     place = {label: k for k, label in enumerate(out)}
-    return min(ends, key=lambda k: (min((place[label] for label in groups[k] if label in place), default=len(place)), k))
+    return min(ends, key=lambda k: (min(place.get(label, len(out)) for label in groups[k]), k))
 
 
 def chain_pairs(chain: Sequence[int], labels: Sequence[Labels], sizes: Mapping[int, int]) -> Pairs:
-    """The cheapest bracketing of a chain of two operands or more, as pairs."""
-    bonds = [next(label for label in labels[a] if label in labels[b] and label not in shared_by(chain, labels))
+    """The cheapest bracketing of a chain of three operands or more, as pairs."""
+    shared = frozenset.intersection(*map(frozenset, labels))
+    bonds = [next(label for label in labels[a] if label in labels[b] and label not in shared)
              for a, b in zip(chain, chain[1:])]
-    ends = [volume(frozenset(labels[k]) - {bond} - shared_by(chain, labels), sizes)
+    ends = [volume(frozenset(labels[k]) - {bond} - shared, sizes)
             for k, bond in ((chain[0], bonds[0]), (chain[-1], bonds[-1]))]
     widths = [ends[0], *(sizes[bond] for bond in bonds), ends[1]]
     matrices = [given(rows, columns) for rows, columns in zip(widths, widths[1:])]
     return tree_pairs(dense_plan(matrices[::-1]).bracketing, chain[::-1])
-
-
-def shared_by(chain: Sequence[int], labels: Sequence[Labels]) -> frozenset[int]:
-    return frozenset.intersection(*(frozenset(labels[k]) for k in chain))
 
 
 def tree_pairs(tree: Bracketing, operands: Sequence[int]) -> Pairs:

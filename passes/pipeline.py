@@ -35,6 +35,8 @@ class Switches(Protocol):
     @property
     def fast_math(self) -> bool: ...
     @property
+    def exact(self) -> bool: ...
+    @property
     def verify(self) -> bool: ...
     @property
     def dump_dir(self) -> str: ...
@@ -55,7 +57,7 @@ PIPELINE: list[tuple[str, Pass, str]] = [
      "first: later passes may break up the forms it looks for"),
     ("simplify", lambda fetches, options: simplify(fetches, options.fast_math),
      "drops stop_gradient: derivatives are built"),
-    ("decompose", lambda fetches, options: decompose(fetches),
+    ("decompose", lambda fetches, options: decompose(fetches, options.exact),
      "last: needs the transposes gone that simplify absorbs"),
 ]
 

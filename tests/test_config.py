@@ -28,9 +28,9 @@ def test_defaults():
 
 def test_the_variables_are_those_of_the_documents():
     assert [switch.variable for switch in TABLE] == [
-        "GRAPHC_THREADS", "GRAPHC_TARGET", "GRAPHC_FAST_MATH", "GRAPHC_CHECK_NUMERICS", "GRAPHC_MODE", "GRAPHC_VERIFY",
-        "GRAPHC_DUMP", "GRAPHC_DUMP_DIR", "GRAPHC_TIME", "GRAPHC_STOP_AFTER", "GRAPHC_RULES", "GRAPHC_CACHE_DIR",
-        "GRAPHC_CACHE"]
+        "GRAPHC_THREADS", "GRAPHC_TARGET", "GRAPHC_FAST_MATH", "GRAPHC_EXACT", "GRAPHC_CHECK_NUMERICS", "GRAPHC_MODE",
+        "GRAPHC_VERIFY", "GRAPHC_DUMP", "GRAPHC_DUMP_DIR", "GRAPHC_TIME", "GRAPHC_STOP_AFTER", "GRAPHC_RULES",
+        "GRAPHC_CACHE_DIR", "GRAPHC_CACHE"]
 
 
 def test_given_wins_over_environment_over_default(monkeypatch):
@@ -48,7 +48,7 @@ def test_a_given_value_hides_a_bad_environment(monkeypatch):
 def test_none_counts_as_not_given(monkeypatch):
     monkeypatch.setenv("GRAPHC_MODE", "check")
     assert Options.of(mode=None, threads=None) == Options.of()
-    assert settings(mode=None)[4].origin == "environment"
+    assert settings(mode=None)[5].origin == "environment"
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch):

@@ -13,7 +13,12 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import digits  # noqa: E402  (the folder of examples is no package)
+import black_scholes  # noqa: E402  (the folder of examples is no package)
+import digits  # noqa: E402
+import hourglass  # noqa: E402
+import logistic_regression  # noqa: E402
+import nonlinear_fit  # noqa: E402
+import robot_arm  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +46,26 @@ def test_loss_curve_is_the_references(dtype: str, tolerance: float) -> None:
             step = sess.function([x, t], loss, updates=updates)
             curves.append(digits.train(step, pixels.astype(dtype), labels, digits.EPOCHS))
     np.testing.assert_allclose(curves[0], curves[1], rtol=tolerance)
+
+
+def test_nonlinear_fit_is_certified() -> None:
+    np.testing.assert_allclose(nonlinear_fit.main(), nonlinear_fit.CERTIFIED, rtol=1e-8)
+
+
+def test_logistic_regression() -> None:
+    by_products, exact = logistic_regression.main()
+    np.testing.assert_allclose(by_products, exact, rtol=1e-8, atol=1e-10)
+
+
+def test_black_scholes() -> None:
+    found = black_scholes.main()
+    for name, wanted in black_scholes.closed_form().items():
+        assert abs(found[name] / wanted - 1) < 1e-12
+
+
+def test_robot_arm() -> None:
+    assert robot_arm.main() < 1e-9
+
+
+def test_hourglass() -> None:
+    assert hourglass.main().keys() == {"auto", "forward", "reverse"}

@@ -1,6 +1,8 @@
 """Every row of the op table: type rule and values against NumPy, the sympy form against the reference, partials against
-numerical derivatives of the sympy form.  The tests read the table,
-so a new row is tested without touching this file."""
+numerical derivatives of the sympy form.
+
+The tests read the table, so a new row is tested without touching this file.
+"""
 
 import itertools
 import math

@@ -12,7 +12,8 @@ import graphc as gc
 from graphc.ir import build, text as text_form
 from graphc.ir.node import Graph, ancestors, constant, make
 from graphc.ir.reference import evaluate
-from passes.decompose import best_pairs, decompose, greedy_pairs
+from passes.decompose import decompose
+from passes.pairing import best_pairs, greedy_pairs
 from passes.simplify import simplify
 from passes.stabilise import stabilise
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from graphc.ir.files import write_whole
+
 from .dynamic import DynamicNames, dynamic_names, dynamic_rows, dynamic_size, relocation_rows, symbol_rows
 from .layout import HEADER_SIZE, Output, Piece, gather, lay_out, program_headers, round_up
 from .patch import SLOT_SIZE, Addresses, Demands, Site, relocate, scan, sites, stub_contents
@@ -29,7 +31,6 @@ from .write import (
     program_header_table,
     symbol_table,
     tail,
-    write_atomically,
 )
 
 Blob = bytes | bytearray | memoryview | npt.NDArray[Any]
@@ -55,7 +56,10 @@ def write_library(path: str | os.PathLike[str], objects: Sequence[bytes], *, exp
                   soname: str | None = None, needed: Sequence[str] = (), blobs: Mapping[str, Blob] | None = None,
                   imports: Collection[str] = ()) -> None:
     """Links as `link` does and writes the file, which appears whole or not at all; blobs are not copied."""
-    write_atomically(path, chunks(_parts(objects, exports, soname, needed, blobs or {}, imports)))
+    parts = _parts(objects, exports, soname, needed, blobs or {}, imports)
+    if os.path.isdir(path):
+        raise LinkError(f"link: {os.fspath(path)!r} is a folder")
+    write_whole(path, chunks(parts), mode=0o755)
 
 
 def _parts(objects: Sequence[bytes], exports: Sequence[str], soname: str | None, needed: Sequence[str],

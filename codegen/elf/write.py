@@ -1,4 +1,4 @@
-"""The library as a file: ELF header, program headers, section headers, symbol table, build id; and writing it safely.
+"""The library as a file: ELF header, program headers, section headers, symbol table, build id.
 
 A file is a list of `Part`s in order of their offsets; the gaps between them are zeros.  Blobs are parts of their own,
 so they go from the caller's memory to the file without a copy.
@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import hashlib
-import os
-import secrets
 import struct
 from typing import NamedTuple
 
 from . import read
 from .dynamic import Strings
 from .layout import DATA, HEADER_SIZE, PROGRAM_HEADER_SIZE, READ, RELRO, SEGMENT_FLAGS, Output, round_up
-from .read import HEADER, NOBITS, SECTION_HEADER, SYMBOL, LinkError, Object
+from .read import HEADER, NOBITS, SECTION_HEADER, SYMBOL, Object
 from .relocations import Architecture
 from .resolve import BLOB, Symbols
 
@@ -172,22 +170,3 @@ def build_id_note(parts: Sequence[Part]) -> bytes:
     for chunk in chunks(parts):
         digest.update(chunk)
     return BUILD_ID_HEAD + digest.digest()[:BUILD_ID_SIZE]
-
-
-def write_atomically(path: str | os.PathLike[str], data: Iterator[Buffer]) -> None:
-    """Writes an executable file that is there completely or not at all; readers of the old one keep it."""
-    folder, name = os.path.split(os.path.abspath(path))
-    if os.path.isdir(path):
-        raise LinkError(f"link: {os.fspath(path)!r} is a folder")
-    temporary = os.path.join(folder, f".{name[:80]}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o755)
-    try:
-        with open(descriptor, "wb") as file:
-            for chunk in data:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -23,7 +23,7 @@ from typing import BinaryIO, NoReturn
 import zlib
 
 from ..ir.errors import GraphError
-from .atomic import Chunk, write_whole
+from ..ir.files import Chunk, write_whole
 
 LOCAL = struct.Struct("<4s5H3I2H")  # signature, version, flags, method, time, date, crc, stored, size, name, extra
 ENTRY = struct.Struct("<4s6H3I5H2I")  # .. made by, version, flags, .., name, extra, comment, disk, inner, outer, offset

@@ -20,9 +20,9 @@ import zlib
 import numpy as np
 
 from ..ir.errors import GraphError
+from ..ir.files import Chunk
 from ..ir.types import DTYPES, from_storage, itemsize, storage_dtype, to_storage
 from .archive import Archive, Member, open_archive, write_archive
-from .atomic import Chunk
 from .strict_json import parsed
 
 Tensors = Mapping[str, tuple[str, np.ndarray[Any, Any]]]

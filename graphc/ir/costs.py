@@ -1,7 +1,8 @@
 """What one result of a scalar op costs, in vector additions: for fusion (recompute or keep) and for unrolling.
 
 Ops of the graph and ops of kernels share the table.  A function costs the vector operations that code generation
-writes for one register of float32.
+writes for one register of float32.  1/sqrt(x) is a root and a quotient, 9, and is priced at 7: the rule
+x / sqrt(y) -> x * rsqrt(y) then pays, which shares one quotient among several.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ WEIGHTS: dict[str, float] = {
     "bitwise_and": 1, "bitwise_or": 1, "bitwise_xor": 1, "bitwise_not": 1, "left_shift": 3, "right_shift": 3,
     "floor": 1, "ceil": 1, "trunc": 1, "round": 1,
     # -- exponentials, logarithms, roots --
-    "sqrt": 5, "rsqrt": 9, "cbrt": 30, "exp": 12, "exp2": 12, "expm1": 18,
+    "sqrt": 5, "rsqrt": 7, "cbrt": 30, "exp": 12, "exp2": 12, "expm1": 18,
     "log": 22, "log2": 32, "log10": 33, "log1p": 32, "sigmoid": 20, "softplus": 40,
     # -- trigonometric and hyperbolic --
     "sin": 22, "cos": 22, "tan": 36, "asin": 24, "acos": 26, "atan": 24,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import os
 
-from graphc.io import atomic
+from graphc.ir import files
 from graphc.ir.errors import GraphError
 
 from .diagram import Diagram
@@ -33,4 +33,4 @@ def dump(diagram: Diagram, path: str | os.PathLike[str], *, text: str | None = N
 
 def write_whole(path: str, text: str) -> None:
     """Write a text so that a reader, or a crash, sees the old file or the new one."""
-    atomic.write_whole(path, [text.encode("utf-8", errors="backslashreplace")])
+    files.write_whole(path, [text.encode("utf-8", errors="backslashreplace")])

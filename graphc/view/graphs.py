@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..io.atomic import write_whole
 from ..ir.errors import GraphError, user_line
+from ..ir.files import write_whole
 from ..ir.node import Node
 from ..ir.plan import Program
 from ..ir.plan_text import program_text

@@ -80,7 +80,7 @@ def postorder(tree: Bracketing) -> list[Bracketing]:
 
 
 def formula(tree: Bracketing, name: Callable[[int], str] = "F{}".format) -> str:
-    """As mathematics: "tan(F3 F2)(X)" applies elements to X, "(X)adj(F1 F0)" transposed ones, "||" is at the same time."""
+    """As mathematics: "tan(F3 F2)(X)" applies elements to X, "(X)adj(F1 F0)" transposed ones; "||" at the same time."""
     values: list[str] = []
     for node in postorder(tree):
         match node:

@@ -7,13 +7,13 @@
             C[j-1,i] + tangent(j, product of i..j-1)                 Tangent: element j is applied, matrix-free
             C[j,i+1] + adjoint(i, product of i+1..j)                 Adjoint: element i is applied transposed
 
-What products cost, and what describes one, is the business of a `CostModel`; nothing here looks into a product.  A run of
-tangents or adjoints is a sequence of single steps, so that runs need no search of their own: they are gathered when the
-tree is made.
+What products cost, and what describes one, is the business of a `CostModel`; nothing here looks into a product.  A run
+of tangents or adjoints is a sequence of single steps, so that runs need no search of their own: they are gathered when
+the tree is made.
 
 With a memory limit an adjoint sweep may hold as much tape at a time as the limit: steps with a larger tape are left
-out, and a run is cut where its tape would pass the limit.  With t threads the halves of a product may be computed at the
-same time on t1 + t2 = t threads, and the cost is the time until the last is done (optimal for t = 1 and t >= q).
+out, and a run is cut where its tape would pass the limit.  With t threads the halves of a product may be computed at
+the same time on t1 + t2 = t threads, and the cost is the time until the last is done (optimal for t = 1 and t >= q).
 
     plan = best_bracketing(model)
     plan.cost, str(plan.bracketing)     ->    56, "((adj(F2) * adj(F1))adj(F0))"
@@ -128,7 +128,8 @@ def nothing_fits(model: CostModel[Product], memory: int | None) -> str:
     least = least_memory(model)
     if least is None:
         return f"jacobian: the model has no way to multiply the {model.length} elements of the chain"
-    return f"jacobian: no order of the {model.length} elements fits a tape of {memory}; the least that would do is {least}"
+    return (f"jacobian: no order of the {model.length} elements fits a tape of {memory}; "
+            f"the least that would do is {least}")
 
 
 def interval_table(model: CostModel[Product], memory: int | None, threads: int) -> Table[Product]:

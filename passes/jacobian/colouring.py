@@ -37,8 +37,11 @@ def count(colours: Array) -> int:
 # -- one side --
 def column_colouring(p: Pattern) -> Array:
     """Colours of the columns: those of one colour have no row in common."""
-    groups = p.transposed.lists()
     lower = int(p.counts.max(initial=0))
+    used = p.transposed.counts > 0
+    if lower == used.sum():  # a row has them all
+        return np.where(used, np.cumsum(used) - 1, -1)
+    groups = p.transposed.lists()
     best: list[int] | None = None
     for order in column_orders(p):
         best = fewer(best, greedy(groups, order, p.shape[0]))

@@ -1,8 +1,8 @@
 """Compressed Jacobians: all seeds of a colouring swept at once, and the entries read off the result.
 
 The seeds are one tensor S[k, ..] = (colour == k), a comparison that kernels compute where it is used; because it is a
-mask, the first product with it is a choice.  A sweep carries one tensor [k, ..] per node: what reaches a node by several
-ways is added up there.
+mask, the first product with it is a choice.  A sweep carries one tensor [k, ..] per node: what reaches a node by
+several ways is added up there.
 
     forward    C[k, i] = sum over columns j of colour k of J[i, j]
     reverse    C[k, j] = sum over rows i of colour k of J[i, j]
@@ -12,12 +12,13 @@ The same sweep with the identity as seed and no adding up gives J as a sum of st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.ir import build
+from graphc.ir.dims import Dim
 from graphc.ir.linmap import LinMap, dense_node, linear_map, settled, transposed
 from graphc.ir.linmap.compose import merge_into, product
 from graphc.ir.linmap.merge import typed
@@ -99,7 +100,7 @@ def seed_node(colours: Array, colour_count: int, like: Node) -> Node:
 def batch_map(tensor: Node, *, is_forward: bool) -> LinMap:
     """A tensor [seed, ..] as a map from the seeds, or to them."""
     labels = tuple(range(tensor.type.rank))
-    sizes = dict(zip(labels, tensor.type.shape))
+    sizes: dict[Hashable, int | Dim] = dict(zip(labels, tensor.type.shape))
     out, inn = (labels[1:], labels[:1]) if is_forward else (labels[:1], labels[1:])
     return linear_map(out, inn, sizes, factors=[(tensor, labels)])
 

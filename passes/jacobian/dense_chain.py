@@ -50,7 +50,7 @@ def given(rows: int, columns: int) -> Element:
 
 
 def swept(rows: int, columns: int, edges: int) -> Element:
-    """A function known by its sweeps: each costs one multiplication per edge of its graph, and an adjoint tapes them."""
+    """A function known by its sweeps, which cost a multiplication per edge of its graph; an adjoint tapes the edges."""
     return Element(rows, columns, edges, edges, tape=edges)
 
 
@@ -90,10 +90,10 @@ class DenseChain:
 
 def dense_chain(elements: Sequence[Element]) -> DenseChain:
     """The model of elements from the right, once they are seen to fit together."""
-    for l, (right, left) in enumerate(zip(elements, elements[1:])):
+    for k, (right, left) in enumerate(zip(elements, elements[1:])):
         if left.columns != right.rows:
-            raise GraphError(f"jacobian: element {l + 1} of the chain is {left.rows}x{left.columns}, which does not fit "
-                             f"element {l} of {right.rows}x{right.columns}")
+            raise GraphError(f"jacobian: element {k + 1} of the chain is {left.rows}x{left.columns}, which does "
+                             f"not fit element {k} of {right.rows}x{right.columns}")
     return DenseChain(tuple(elements))
 
 
@@ -154,12 +154,12 @@ class Search:
         return cost if cost < self.far else None
 
     def fill_leaves(self) -> None:
-        for l in range(self.model.length):
-            ways = [way for way in self.model.preaccumulate(l) if self.memory is None or way.tape <= self.memory]
+        for k in range(self.model.length):
+            ways = [way for way in self.model.preaccumulate(k) if self.memory is None or way.tape <= self.memory]
             best = min(ways, key=lambda way: way.cost, default=None)
             self.modes.append("" if best is None else best.mode)
             if best is not None:
-                self.from_first[:, 0, l] = self.from_last[:, 0, l] = best.cost
+                self.from_first[:, 0, k] = self.from_last[:, 0, k] = best.cost
 
     def fill(self, d: int, t: int) -> None:
         """All intervals of d + 1 elements: products, where a step is not cheaper."""

@@ -6,7 +6,7 @@ after the other in a **source** vector, with the distinct constants before them;
 there in **layers**, the k-th layer holding the k-th contribution of every entry.
 
     source   [constants.., term 0.., term 1.., ..]
-    data     source[layer 0] + source[layer 1] + ..
+    data     source[layer 0] + source[layer 1] + .. + constants of entries that have other contributions too
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphc.ir.types import numpy_dtype
 from ..differentiate import Between
 from .compressed import merged_terms, sweep, taken
 from .entries import Constants, Entries, entries, static_sizes
-from .pattern import Locals, Pattern, Piece
+from .pattern import Locals, Pattern, Piece, known_size
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +63,7 @@ def data_of(terms: Sequence[Term], pattern: Pattern, constants: Constants, dtype
             source_of_entry: Array | None = None) -> Node | None:
     """The values of the pattern's entries, in order; None where a term depends on run-time indices.
 
-    With `source_of_entry`, entry e has the value of entry source_of_entry[e] of the pattern; the others are not computed.
+    With `source_of_entry`, entry e gets the value of entry source_of_entry[e]; the others are not computed.
     """
     needed = np.zeros(pattern.nnz, bool)
     needed[source_of_entry if source_of_entry is not None else slice(None)] = True
@@ -102,7 +102,7 @@ def known_values(term: Term, where: Entries, constants: Constants) -> Array | No
 def values_node(term: Term, where: Entries, dtype: str) -> Node:
     """The values at all points, as a flat node."""
     sizes = static_sizes(term)
-    ordered = sorted(term.factors, key=lambda f: int(f[0].type.size))  # type: ignore[call-overload]
+    ordered = sorted(term.factors, key=lambda f: known_size(f[0]))
     if where.free is not None:
         total = scaled(ordered[0][0], term.coef), ordered[0][1]
         for factor in ordered[1:]:
@@ -134,17 +134,21 @@ def assembled(found: Sequence[Contributions], base: Array, wanted: Array, dtype:
     dynamic = np.zeros(len(base), bool)
     for part in found:
         dynamic[part.targets] = True
-    distinct, of_entry = np.unique(base, return_inverse=True)
+    fixed = np.flatnonzero(~dynamic)
+    distinct, of_entry = np.unique(base[fixed], return_inverse=True)
     if not (distinct == 0).any():
         distinct = np.append(distinct, 0.0)
     zero = int(np.flatnonzero(distinct == 0)[0])
-    fixed = np.flatnonzero((base != 0) | ~dynamic)
-    offsets = np.cumsum([len(distinct), *(int(part.values.type.size) for part in found)])  # type: ignore[call-overload]
-    places = np.concatenate([of_entry[fixed], *(p.places + start for p, start in zip(found, offsets))])
+    offsets = np.cumsum([len(distinct), *(known_size(part.values) for part in found)])
+    places = np.concatenate([of_entry, *(p.places + start for p, start in zip(found, offsets))])
     targets = np.concatenate([fixed, *(p.targets for p in found)])
     numbers = constant(distinct.astype(numpy_dtype(dtype)), dtype, graph=graph)
     source = build.concat([numbers, *(p.values for p in found)], 0)
-    return summed(source, places, targets, wanted, zero, len(base))
+    total = summed(source, places, targets, wanted, zero, len(base))
+    beside = np.where(dynamic, base, 0.0)[wanted]
+    if not beside.any():
+        return total
+    return build.elementwise("add", total, constant(beside.astype(numpy_dtype(dtype)), dtype, graph=graph))
 
 
 def summed(source: Node, places: Array, targets: Array, wanted: Array, zero: int, nnz: int) -> Node:

@@ -19,8 +19,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from graphc.ir.linmap import LinMap, compose, merged, settled
+from graphc.ir.dims import product
+from graphc.ir.linmap import LinMap, Term, compose, identity, merged, settled
+from graphc.ir.linmap.contract import estimate
 from graphc.ir.node import located
+from graphc.ir.types import Shape
 
 from .tensor import Edge, Linear, Map
 
@@ -32,6 +35,7 @@ class Algebra(Protocol[M]):
 
     def multiply(self, left: M, right: M, at: int) -> M | None: ...
     def merge(self, pieces: list[M], edge: Edge, at: int, *, settle: bool) -> M | None: ...
+    def close(self, m: M, edge: Edge) -> M: ...
 
 
 @dataclass
@@ -97,16 +101,16 @@ class Walk(Generic[M]):
         for j, out in left.items():
             for i, inn in right.items():
                 if out is not None and inn is not None and (j, i) not in self.unwanted:
-                    product = algebra.multiply(out, inn, v)
-                    if product is not None:
-                        made.append(((j, i), product))
+                    new = algebra.multiply(out, inn, v)
+                    if new is not None:
+                        made.append(((j, i), new))
         return made
 
     def eliminate(self, v: int) -> None:
         made = self.products(v, self.algebra)
         self.drop(v)
-        for edge, product in made:
-            self.add(edge, product)
+        for edge, new in made:
+            self.add(edge, new)
 
     def run(self, order: Iterable[int]) -> None:
         for v in order:
@@ -115,11 +119,13 @@ class Walk(Generic[M]):
     def edge(self, edge: Edge) -> M | None:
         """The merged map of an edge; None where there is none."""
         held = self.preds.get(edge[0], {}).get(edge[1])
-        return None if held is None else self.read(held, edge, edge[0], 1, self.algebra)
+        m = None if held is None else self.read(held, edge, edge[0], 1, self.algebra)
+        return None if m is None else self.algebra.close(m, edge)
 
     def edges(self) -> dict[Edge, M]:
         """All edges that are left, merged."""
-        found = {(j, i): self.edge((j, i)) for j, row in self.preds.items() for i in row}
+        found = {(j, i): self.read(held, (j, i), j, 1, self.algebra)
+                 for j, row in self.preds.items() for i, held in row.items()}
         return {edge: m for edge, m in found.items() if m is not None}
 
 
@@ -139,6 +145,19 @@ class Maps:
             found = merged([piece for m in pieces for piece in m], self.nodes[target].type.shape,
                            self.nodes[source].type.shape, self.nodes[at].type.dtype)
             return (settled(found) if settle else found) or None
+
+
+    def close(self, m: LinMap, edge: Edge) -> LinMap:
+        with located(self.nodes[edge[0]]):
+            return closed(m, self.nodes[edge[0]].type.shape, self.nodes[edge[1]].type.shape)
+
+
+def closed(m: LinMap, out_shape: Shape, in_shape: Shape) -> LinMap:
+    """The map with its opaque pieces swept, from the side that has fewer elements."""
+    if all(isinstance(piece, Term) for piece in m):
+        return m
+    rows, columns = estimate(product(out_shape)), estimate(product(in_shape))
+    return compose(m, identity(in_shape)) if columns < rows else compose(identity(out_shape), m)
 
 
 def eliminated(linear: Linear[Map], order: Iterable[int], algebra: Algebra[Map]) -> Walk[Map]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+import math
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from graphc.ir.reference import evaluate
 Array = np.ndarray[Any, Any]
 Columns = dict[int, Array]  # the values of atoms at points, by atom; they broadcast to one shape
 
-MOST_POINTS = 50_000_000
+MOST_POINTS = 20_000_000
 MOST_CONSTANT = 4_000_000  # elements of a constant that is evaluated to find its zeros
 
 
@@ -126,10 +127,10 @@ def target_values(view: View, index: Array | None, columns: Columns) -> Array:
     """The target at the points where the columns have the sources."""
     if index is not None:
         return np.asarray(index[tuple(columns[a] for a in view.labels)])
-    total: Any = np.int64(view.base)  # type: ignore[arg-type]
+    total: Any = view.base
     for atom, step in view.strides:
-        total = total + step * columns[atom]  # type: ignore[operator]
-    return np.asarray(total)
+        total = total + step * columns[atom]
+    return np.asarray(total, np.int64)
 
 
 # -- points --
@@ -141,7 +142,7 @@ def grid(views: Sequence[View], indices: Mapping[int, Array], sizes: Sequence[in
     targets = {v.target for v in views}
     free = tuple(a for a in range(len(sizes)) if a not in targets)
     shape = tuple(sizes[a] for a in free)
-    require_few(int(np.prod(shape, dtype=object)), "a linear map")
+    require_few(math.prod(shape), "a linear map")
     columns: Columns = {a: axis for a, axis in zip(free, open_grid(shape))}
     for view in views:
         columns[view.target] = target_values(view, indices.get(id(view)), columns)
@@ -171,7 +172,7 @@ def joined(views: Sequence[View], indices: Mapping[int, Array], sizes: Sequence[
 
 def full_table(atoms: Sequence[int], sizes: Sequence[int]) -> Columns:
     shape = tuple(sizes[a] for a in atoms)
-    require_few(int(np.prod(shape, dtype=object)), "a part of a linear map")
+    require_few(math.prod(shape), "a part of a linear map")
     return {a: np.broadcast_to(axis, shape).reshape(-1) for a, axis in zip(atoms, open_grid(shape))}
 
 
@@ -206,4 +207,4 @@ def ranges(starts: Array, counts: Array) -> Array:
     """start, start + 1, .. (count of them), one after the other for all pairs."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - counts), counts)
+    return np.asarray(np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - counts), counts))

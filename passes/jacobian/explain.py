@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from graphc.ir.dims import to_sympy
 
 from .elimination import Walk
 from .tensor import Edge, Linear
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 LONGEST = 2000  # letters of a formula; longer ones are told by their order
+MOST_VERTICES = 60  # of a formula
 
 
 class Formulas:
@@ -32,6 +36,9 @@ class Formulas:
         self.definitions.append(f"{name} = {bare(text)}")
         self.length += len(text)
         return name
+
+    def close(self, m: str, edge: Edge) -> str:
+        return m
 
 
 def bare(text: str) -> str:
@@ -56,12 +63,11 @@ def edge_names(linear: Linear[Any]) -> dict[Edge, str]:
 def formula_of(linear: Linear[Any], order: Iterable[int]) -> str:
     """The products of an elimination order as a formula, what is used twice named first."""
     order = tuple(order)
-    if len(order) > 60:
+    if len(order) > MOST_VERTICES:
         return in_words(linear, order)
     algebra = Formulas()
     names = edge_names(linear)
-    texts: Linear[str] = Linear(linear.nodes, names, linear.sources, linear.sinks, linear.skipped)
-    walk: Walk[str] = Walk(texts, algebra)
+    walk: Walk[str] = Walk(replace(linear, edges=names), algebra)
     for v in order:
         walk.eliminate(v)
         if algebra.length > LONGEST:
@@ -88,8 +94,58 @@ def in_words(linear: Linear[Any], order: tuple[int, ...]) -> str:
     return "eliminate " + ", ".join(shown)
 
 
+class Symbols:
+    """The algebra of sympy's matrix expressions; what is used again is a symbol with an equation of its own."""
+
+    def __init__(self, linear: Linear[Any]) -> None:
+        self.linear = linear
+        self.equations: list[tuple[Any, Any]] = []
+
+    def matrix(self, name: str, edge: Edge) -> Any:
+        import sympy
+        rows, columns = (to_sympy(self.linear.size(v)) for v in edge)
+        return sympy.MatrixSymbol(name, rows, columns)
+
+    def multiply(self, left: Any, right: Any, at: int) -> Any:
+        import sympy
+        return sympy.MatMul(left, right, evaluate=False)
+
+    def merge(self, pieces: list[Any], edge: Edge, at: int, *, settle: bool) -> Any:
+        import sympy
+        found = pieces[0] if len(pieces) == 1 else sympy.MatAdd(*pieces, evaluate=False)
+        if not settle or isinstance(found, sympy.MatrixSymbol):
+            return found
+        name = self.matrix(f"T_{len(self.equations) + 1}", edge)
+        self.equations.append((name, found))
+        return name
+
+    def close(self, m: Any, edge: Edge) -> Any:
+        return m
+
+
 def latex_of(linear: Linear[Any], order: Iterable[int]) -> str:
-    return ""
+    """The products of an order as equations, one per line; long orders in words."""
+    import sympy
+
+    order = tuple(order)
+    if len(order) > MOST_VERTICES:
+        return rf"\text{{{in_words(linear, order)}}}".replace("_", r"\_")
+    algebra = Symbols(linear)
+    names = {edge: algebra.matrix(latex_name(name), edge) for edge, name in edge_names(linear).items()}
+    walk: Walk[Any] = Walk(replace(linear, edges=names), algebra)
+    walk.run(order)
+    lines = [rf"{sympy.latex(name)} &= {sympy.latex(value)}" for name, value in algebra.equations]
+    for _, edge in linear.pairs():
+        value = None if edge is None else walk.edge(edge)
+        if value is not None and edge is not None:
+            y, x = (latex_name(linear.nodes[v].name) for v in edge)
+            lines.append(rf"\frac{{\partial {y}}}{{\partial {x}}} &= {sympy.latex(value)}")
+    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def latex_name(name: str) -> str:
+    """A node's name as one upright symbol."""
+    return rf"\mathrm{{{name}}}".replace("_", r"\_").replace("#", r"\#").replace("%", r"\%").replace("&", r"\&")
 
 
 def explained(plan: Plan) -> str:
@@ -100,14 +156,24 @@ def explained(plan: Plan) -> str:
              f"  bracketing       {plan.bracketing}",
              f"  optimality       {plan.proven}"]
     lines += [f"  note             {note}" for note in plan.notes]
+    lines += guard_lines(plan)
     if plan.executed is not None:
         lines.append(f"  measured         {plan.executed} multiplications executed, {plan.multiplications} predicted")
     if plan.rejected:
         width = max(len(r.name) for r in plan.rejected)
         lines.append("  rejected:")
         lines += [f"    {r.name:{width}}  {r.multiplications} multiplications"
-                  + (f", {r.bytes} bytes" if r.bytes >= 0 else ", estimated") for r in plan.rejected]
+                  + f", {r.bytes} bytes" for r in plan.rejected]
     return "\n".join(lines)
+
+
+def guard_lines(plan: Plan) -> list[str]:
+    """The plans between which the symbolic sizes decide."""
+    if len(plan.alternatives) < 2:
+        return []
+    lines = ["  the sizes decide (the choice is for typical ones; plan.at(sizes) picks another):"]
+    return lines + [f"    {a.candidate.name}: {a.multiplications} multiplications, least where {a.guard}"
+                    for a in plan.alternatives]
 
 
 def is_zero(size: object) -> bool:

@@ -22,7 +22,8 @@ from graphc.ir.linmap.term import Opaque, Size
 from graphc.ir.node import Graph, Node, make
 from graphc.ir.types import Type
 
-from .tensor import Edge, Linear
+from .elimination import closed
+from .tensor import Edge, Linear, has_opaque, known_nodes, nodes_of
 
 
 class Form(NamedTuple):
@@ -31,10 +32,11 @@ class Form(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A structure: pieces whose k-th distinct node is a placeholder numbered k."""
+    """A structure: pieces whose k-th distinct node is a placeholder numbered k; equal structures have equal keys."""
 
     pieces: LinMap
     nodes: tuple[Node, ...]
+    key: Hashable
 
 
 class Result(NamedTuple):
@@ -46,10 +48,14 @@ class Result(NamedTuple):
 
 
 class Forms:
-    """The interned kinds and the remembered steps of one planning."""
+    """The interned kinds and the remembered steps of one planning, and the graph of its placeholders.
 
-    def __init__(self) -> None:
-        self.graph = Graph()
+    Where an opaque piece is code over the user's nodes, that is the user's graph, and `given` is in it already.
+    """
+
+    def __init__(self, graph: Graph | None = None, given: Sequence[Node] = ()) -> None:
+        self.graph = graph or Graph()
+        self.given = tuple(given)
         self.kinds: list[Kind] = []
         self.kind_of: dict[Hashable, int] = {}
         self.steps: dict[Hashable, Result] = {}
@@ -73,7 +79,7 @@ class Forms:
         if found is None:
             found = self.kind_of[key] = len(self.kinds)
             stands = tuple(self.stand(k, node_key(node)) for k, node in enumerate(nodes))
-            self.kinds.append(Kind(renamed(m, dict(zip(nodes, stands))), stands))
+            self.kinds.append(Kind(renamed(m, dict(zip(nodes, stands))), stands, key))
         return found
 
     def stand(self, number: int, key: tuple[Type, bool]) -> Node:
@@ -118,7 +124,7 @@ class Forms:
             result = function(*maps)
             nodes = nodes_of(result)
             place = {node: number for number, node in shared.items()}
-            cost = estimate(price(nodes, shared.values()))
+            cost = estimate(price(nodes, (*shared.values(), *self.given)))
             origins = tuple(place.get(node, -1 - k) for k, node in enumerate(nodes))
             return Result(cost, self.kind(result, nodes), origins)
 
@@ -150,10 +156,20 @@ class Bill:
 
         return self.charge(self.forms.step(("merge", out, inn, dtype, settle), function, pieces))
 
+    def close(self, form: Form, edge: Edge) -> Form:
+        if all(isinstance(piece, Term) for piece in self.forms.map(form)):
+            return form
+        out, inn = self.nodes[edge[0]].type.shape, self.nodes[edge[1]].type.shape
+        return self.charge(self.forms.step(("close", out, inn), lambda m: closed(m, out, inn), (form,))) or form
+
     def finish(self, form: Form, edge: Edge) -> None:
         """Charges for writing the map out."""
         out, inn, dtype = self.nodes[edge[0]].type.shape, self.nodes[edge[1]].type.shape, self.nodes[edge[0]].type.dtype
         self.charge(self.forms.step(("finish", out, inn, dtype), lambda m: as_tensor(m, out, inn, dtype), (form,)))
+
+
+def forms_for(linear: Linear[LinMap]) -> Forms:
+    return Forms(linear.nodes[0].graph, known_nodes(linear)) if has_opaque(linear) else Forms()
 
 
 def form_graph(forms: Forms, linear: Linear[LinMap]) -> Linear[Form]:
@@ -165,23 +181,11 @@ def form_graph(forms: Forms, linear: Linear[LinMap]) -> Linear[Form]:
 
 def structure_key(forms: Forms, linear: Linear[Form]) -> Hashable:
     """Equal for linearised graphs on which the same plans cost the same."""
-    used = {kind: forms.kinds[kind] for kind in sorted({form.kind for form in linear.edges.values()})}
-    texts = {kind: (repr(found.pieces), tuple(node_key(node) for node in found.nodes)) for kind, found in used.items()}
-    edges = tuple((edge, texts[form.kind], form.names) for edge, form in linear.edges.items())
+    edges = tuple((edge, forms.kinds[form.kind].key, form.names) for edge, form in linear.edges.items())
     return edges, linear.sources, linear.sinks, tuple(sorted(linear.skipped)), tuple(n.type for n in linear.nodes)
 
 
 # -- walks over the nodes of a map --
-def nodes_of(m: LinMap) -> list[Node]:
-    """The distinct nodes of a map, in the order of their places."""
-    found: dict[Node, None] = {}
-    for piece in m:
-        if isinstance(piece, Term):
-            found.update((node, None) for node, _ in piece.factors)
-            found.update((v.index, None) for v in piece.views if v.index is not None)
-    return list(found)
-
-
 def node_key(node: Node) -> tuple[Type, bool]:
     return node.type, condition_of(node) is not None
 

@@ -7,8 +7,8 @@
     H[j,i] = min over i < k <= j of  C[j,k] + H[k-1,i] + m[j] m[k-1] n[i]^2
                                   +  H[j,k] + C[k-1,i] + m[j] m[k-1] n[i] (m[k-1] + n[i])
 
-with C the cost of dense Jacobians of intervals.  Each use of a Jacobian is charged, so that the cost is an upper bound on
-that of a program that shares them; the best split under this cost is found, and other forms than these are not tried.
+with C the cost of dense Jacobians of intervals.  Each use of a Jacobian is charged, so that the cost is an upper bound
+on that of a program that shares them; the best split under this cost is found, and no other forms are tried.
 """
 
 from __future__ import annotations

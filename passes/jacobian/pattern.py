@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from graphc.ir.errors import Unsupported
 from graphc.ir.linmap import Opaque, Term, local_maps
 from graphc.ir.node import Node, located
+from graphc.ir.types import Shape
 
 from ..differentiate import Between
 from .entries import Constants, entries, ranges, require_few
@@ -75,7 +77,8 @@ class Pattern:
 def from_keys(keys: Array, shape: tuple[int, int]) -> Pattern:
     """The pattern of entries numbered row * columns + column, in any order, repeated or not."""
     if len(keys) > 1 and not (keys[1:] > keys[:-1]).all():
-        keys = np.unique(keys)
+        keys = np.sort(keys)
+        keys = keys[np.append(True, keys[1:] > keys[:-1])]
     rows, cols = np.divmod(keys, max(shape[1], 1))
     indptr = np.zeros(shape[0] + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=shape[0]), out=indptr[1:])
@@ -140,6 +143,10 @@ def pattern_between(part: Between, locals_: Locals, y: Node, x: Node, constants:
     return found[y] if y in found else from_keys(none, (known_size(y), columns))
 
 
+def static_shape(shape: Shape) -> tuple[int, ...]:
+    return tuple(size for size in shape if isinstance(size, int))
+
+
 def known_size(node: Node) -> int:
     size = node.type.size
     assert isinstance(size, int)
@@ -160,7 +167,7 @@ def local_pairs(piece: Piece, node: Node, constants: Constants) -> Pairs:
         return found.rows, found.cols
     if node.op.name == "linear_scan":
         return scan_pairs(piece, node.attrs["axis"], node.attrs["reverse"])
-    m, n = (int(np.prod(shape)) for shape in (piece.out_shape, piece.in_shape))
+    m, n = (math.prod(static_shape(shape)) for shape in (piece.out_shape, piece.in_shape))
     require_few(m * n, f"the map of {node!r}")
     rows, cols = np.divmod(np.arange(m * n, dtype=np.int64), n)
     return rows, cols
@@ -168,8 +175,8 @@ def local_pairs(piece: Piece, node: Node, constants: Constants) -> Pairs:
 
 def scan_pairs(piece: Opaque, axis: int, reverse: bool) -> Pairs:
     """Every element of a scan depends on those before it in its own line."""
-    shape = tuple(int(n) for n in piece.out_shape)  # type: ignore[arg-type]
-    size, length = int(np.prod(shape)), shape[axis]
+    shape = static_shape(piece.out_shape)
+    size, length = math.prod(shape), shape[axis]
     require_few(size * (length + 1) // 2, "the map of linear_scan")
     lines = np.moveaxis(np.arange(size, dtype=np.int64).reshape(shape), axis, 0).reshape(length, -1)
     later, earlier = np.tril_indices(length)

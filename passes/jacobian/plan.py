@@ -1,35 +1,39 @@
 """The plan of a Jacobian: of all candidates the one that costs least, its finish included.
 
-    plan = planned([y], [x])                     plan.order is all that execution needs
+    plan = plan_of(linearised([y], [x]))         plan.order is all that execution needs
     maps = executed(plan, linearised([y], [x]))  the same walk as the pricing, on real maps
 
-Candidates are compared on forms first; those that come near the best, and always forward and reverse, are then priced
-exactly on ghosts, and the least of them wins.  So a plan is never dearer than forward or reverse.
+Candidates are compared on forms first.  Those that come near the best, and forward and reverse unless they are far off,
+are then priced exactly on ghosts, and the least of them wins, so that a plan is never dearer than forward or reverse.
+What is left over is priced when somebody asks for `rejected`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
+from graphc.ir.dims import Dim
 from graphc.ir.errors import GraphError, user_line
 from graphc.ir.linmap import LinMap
 from graphc.ir.linmap.contract import estimate
 from graphc.ir.linmap.term import Size
-from graphc.ir.node import Node
 
 from .candidates import STEPS_A_SECOND, Candidate, candidates
-from .explain import explained, formula_of, latex_of
-from .forms import Form, Forms, form_graph, structure_key
 from .elimination import jacobian_maps
+from .explain import explained, formula_of, latex_of
+from .forms import Form, Forms, form_graph, forms_for, structure_key
 from .orders import form_price, improved
+from .guards import Alternative, alternatives
 from .pricing import Price, exact_price
-from .tensor import Ghosts, Linear, Pair, ghosted, linearised
+from .tensor import Linear, Pair, ghosted, has_opaque
 
-CONTENDERS = 4  # candidates that are priced exactly
+CONTENDERS = 4  # candidates near the best that are priced exactly
 NEAR = 1.5  # times the best price on forms: farther ones are not
-MOST_PRICED = 4000  # vertices up to which a sweep that is far off is priced exactly
+FAR = 4.0  # times the best price: a sweep that is farther off cannot win by what forms do not see
+SEARCHED = 200  # inner vertices up to which a local search follows
 
 
 class Rival(NamedTuple):
@@ -40,7 +44,7 @@ class Rival(NamedTuple):
     bytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """The order in which a Jacobian is multiplied, what that costs, and what it was chosen from."""
 
@@ -48,19 +52,30 @@ class Plan:
     order: tuple[int, ...] = field(repr=False)
     products: Size  # multiplications of the maps
     finish: Size  # multiplications of writing them out
-    bytes: int
-    bracketing: str = field(repr=False)
-    rejected: tuple[Rival, ...] = field(repr=False)
+    bytes: int  # the most that is held at a time
     proven: str
-    vertices: tuple[str, ...] = field(repr=False)
-    formula_latex: str = field(repr=False, default="")
-    structure: Hashable = field(repr=False, default=None)
+    linear: Linear[Any] = field(repr=False)
+    rivals: tuple[Candidate, ...] = field(repr=False)
+    pricing: Callable[[Candidate], Price] = field(repr=False)
+    structure: Hashable = field(repr=False)
     notes: tuple[str, ...] = ()
+    alternatives: tuple[Alternative, ...] = field(repr=False, default=())  # where symbolic sizes decide: all that can win
     executed: int | None = None
 
     @property
     def multiplications(self) -> Size:
         return self.products + self.finish
+
+    @cached_property
+    def rejected(self) -> tuple[Rival, ...]:
+        """Every other candidate with its exact price."""
+        prices = [(c.name, self.pricing(c)) for c in self.rivals]
+        return tuple(Rival(name, price.total, price.nbytes) for name, price in prices)
+
+    @cached_property
+    def bracketing(self) -> str:
+        """The products as a formula."""
+        return formula_of(self.linear, self.order)
 
     def explain(self) -> str:
         """The choice, its rivals, and why."""
@@ -68,7 +83,17 @@ class Plan:
 
     def latex(self) -> str:
         """The bracketing as LaTeX."""
-        return self.formula_latex
+        return latex_of(self.linear, self.order)
+
+    def at(self, **sizes: int) -> Plan:
+        """The plan that is the cheapest where the symbolic sizes have these values."""
+        if not self.alternatives:
+            return self
+        best = min(self.alternatives, key=lambda a: a.cost(sizes)).candidate
+        price = self.pricing(best)
+        rivals = tuple(c for c in (Candidate(self.name, self.order), *self.rivals) if c.order != best.order)
+        return replace(self, name=best.name, order=best.order, products=price.products, finish=price.finish,
+                       bytes=price.nbytes, rivals=rivals)
 
     def measured(self, multiplications: int) -> Plan:
         """The plan with what was counted in a run, for `explain`."""
@@ -79,47 +104,64 @@ class Plan:
 
 
 PLANS: dict[Hashable, Plan] = {}  # by structure and options; the oldest go first
-MOST_PLANS = 256
+MOST_PLANS = 64
 
 
-def planned(ys: Sequence[Node], xs: Sequence[Node], *, memory: int | None = None, budget: float = 1.0,
-            skipped: Iterable[Pair] = ()) -> Plan:
-    """The plan for all wanted pairs together."""
-    return plan_of(linearised(ys, xs, skipped), memory=memory, budget=budget)
-
-
-def plan_of(linear: Linear[LinMap], *, memory: int | None = None, budget: float = 1.0) -> Plan:
-    forms = Forms()
+def plan_of(linear: Linear[LinMap], *, memory: int | None = None, budget: float = 1.0, threads: int = 1) -> Plan:
+    """The plan for all wanted pairs together; remembered by structure."""
+    forms = forms_for(linear)
     shapes = form_graph(forms, linear)
     structure = structure_key(forms, shapes)
-    key = structure, memory, budget
+    key = structure, memory, budget, threads
+    if has_opaque(linear):  # its plan is of this graph alone
+        return search(forms, shapes, linear, Limits(memory, budget, threads), structure)
     if key not in PLANS:
+        found = search(forms, shapes, linear, Limits(memory, budget, threads), structure)
         if len(PLANS) >= MOST_PLANS:
             del PLANS[next(iter(PLANS))]
-        PLANS[key] = search(forms, shapes, linear, memory, budget, structure)
-    return PLANS[key]
+        PLANS[key] = found
+    plan = PLANS[key]
+    if tuple(n.name for n in plan.linear.nodes) == tuple(n.name for n in linear.nodes):
+        return plan
+    return replace(plan, linear=ghosted(linear)[0])  # texts name the nodes of this graph
 
 
-def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], memory: int | None, budget: float,
-           structure: Hashable) -> Plan:
-    rivals = dict.fromkeys(candidates(forms, shapes, memory, budget))
-    found = [(form_price(forms, shapes, c.order), c) for c in unique(rivals)]
-    if budget > 0 and len(found) > 2 and len(shapes.inner) <= 200:
-        cost, best = min(found, key=lambda pair: pair[0])
-        order = improved(forms, shapes, best.order, 0, int(budget * STEPS_A_SECOND))
-        if order != best.order:
-            found.append((form_price(forms, shapes, order), Candidate("local search", order)))
+class Limits(NamedTuple):
+    """What the user allows: bytes, seconds of search, threads."""
+
+    memory: int | None
+    budget: float
+    threads: int
+
+
+def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: Limits, structure: Hashable) -> Plan:
+    found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
+    found += locally(forms, shapes, found, limits.budget)
     ghosts_of, ghosts = ghosted(linear)
-    priced = exactly(found, ghosts_of, ghosts)
-    fitting = [(price, c) for price, c in priced if memory is None or price.nbytes <= memory]
-    if not fitting:
-        raise no_room(linear, memory, min(price.nbytes for price, _ in priced))
-    price, chosen = min(fitting, key=lambda pair: estimate(pair[0].total))
-    rejected = tuple(Rival(c.name, p.total, p.nbytes) for p, c in priced if c is not chosen)
-    rejected += tuple(Rival(c.name, int(cost), -1) for cost, c in found if all(c is not d for _, d in priced))
-    return Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
-                chosen.note or formula_of(shapes, chosen.order), rejected, proof(chosen, price, rivals),
-                tuple(node.name for node in linear.nodes), latex_of(shapes, chosen.order), structure)
+    known: dict[tuple[int, ...], Price] = {}
+
+    def pricing(c: Candidate) -> Price:
+        if c.order not in known:
+            known[c.order] = exact_price(ghosts_of, ghosts, c.order, limits.threads)
+        return known[c.order]
+
+    few = [c for _, c in found] if limits.threads > 1 else contenders(found)
+    chosen = least(few, pricing, limits.memory) or least([c for _, c in found], pricing, limits.memory)
+    if chosen is None:
+        raise no_room(limits.memory, min(pricing(c).nbytes for _, c in found))
+    price, rivals = pricing(chosen), tuple(c for _, c in found if c is not chosen)
+    notes = () if limits.threads == 1 else (f"done after {price.span} multiplications on {limits.threads} threads",)
+    return Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes, proof(price, found, limits),
+                ghosts_of, rivals, pricing, structure, notes, choices(found, pricing))
+
+
+def choices(found: Sequence[tuple[float, Candidate]], pricing: Callable[[Candidate], Price]
+            ) -> tuple[Alternative, ...]:
+    """The candidates between which symbolic sizes decide; none where one is the least for all sizes."""
+    if not isinstance(pricing(found[0][1]).total, Dim):
+        return ()
+    left = alternatives([(pricing(c).total, c) for _, c in found])
+    return left if len(left) > 1 else ()
 
 
 def unique(rivals: Iterable[Candidate]) -> list[Candidate]:
@@ -130,33 +172,53 @@ def unique(rivals: Iterable[Candidate]) -> list[Candidate]:
     return list(found.values())
 
 
-def exactly(found: Sequence[tuple[float, Candidate]], linear: Linear[LinMap],
-            ghosts: Ghosts) -> list[tuple[Price, Candidate]]:
-    """The sweeps and the contenders with their exact prices, in the order of preference."""
+def locally(forms: Forms, shapes: Linear[Form], found: Sequence[tuple[float, Candidate]],
+            budget: float) -> list[tuple[float, Candidate]]:
+    """The best so far improved by local search, where it is not known to be optimal."""
+    inner = len(shapes.inner)
+    if budget <= 0 or len(found) < 3 or inner > SEARCHED or any(c.name == EXACT for _, c in found):
+        return []
+    _, best = min(found, key=lambda pair: pair[0])
+    order = improved(forms, shapes, best.order, 0, int(budget * STEPS_A_SECOND))
+    return [] if order == best.order else [(form_price(forms, shapes, order), Candidate("local search", order))]
+
+
+EXACT = "exact elimination"
+
+
+def contenders(found: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
+    """The candidates near the best, and the sweeps that are not far off, in the order of preference."""
     best = min(cost for cost, _ in found)
     near = sorted((cost, k) for k, (cost, _) in enumerate(found) if cost <= NEAR * best)[:CONTENDERS]
-    chosen = {k for _, k in near} | ({0, 1} if len(linear.nodes) <= MOST_PRICED else set())
-    return [(exact_price(linear, ghosts, c.order), c) for k, (_, c) in enumerate(found) if k in chosen]
+    chosen = {k for _, k in near} | {k for k in (0, 1) if k < len(found) and found[k][0] <= FAR * best}
+    return [found[k][1] for k in sorted(chosen)]
 
 
-def no_room(linear: Linear[LinMap], memory: int | None, least: int) -> GraphError:
-    return GraphError(f"plan_jacobian: no plan fits memory={memory} bytes; the least that would do is {least} "
-                      f"(of {len(linear.edges)} local maps)\n  at {user_line()}")
+def least(rivals: Sequence[Candidate], pricing: Callable[[Candidate], Price], memory: int | None) -> Candidate | None:
+    """The cheapest of those that fit the memory; the first of equals."""
+    fitting = [c for c in rivals if memory is None or pricing(c).nbytes <= memory]
+    return min(fitting, key=lambda c: (pricing(c).span, estimate(pricing(c).total)), default=None)
 
 
-def proof(chosen: Candidate, price: Price, rivals: Iterable[Candidate]) -> str:
+def no_room(memory: int | None, needed: int) -> GraphError:
+    return GraphError(f"plan_jacobian: no plan fits memory={memory} bytes; the least that would do is {needed}\n"
+                      f"  at {user_line()}")
+
+
+def proof(price: Price, found: Sequence[tuple[float, Candidate]], limits: Limits) -> str:
+    if limits.threads > 1 or limits.memory is not None:
+        return "not proven under these limits; the best of the candidates"
     if estimate(price.total) == 0:
-        return "optimal: it costs nothing"
-    names = {c.name for c in rivals}
-    if "exact elimination" in names:
-        return "the least over all elimination orders of the folded graph, by dynamic programming over sets of vertices"
-    return "not proven: the least of the candidates, and no more than forward and reverse"
+        return "proven: it costs nothing"
+    if any(c.name == EXACT for _, c in found):
+        return "proven over all elimination orders of the folded graph, by dynamic programming over sets of vertices"
+    return "not proven; the least of the candidates, and never more than forward or reverse"
 
 
 def executed(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, LinMap]:
     """The maps of all wanted pairs, multiplied in the order of the plan."""
-    forms = Forms()
+    forms = forms_for(linear)
     if structure_key(forms, form_graph(forms, linear)) != plan.structure:
-        raise GraphError(f"jacobian: the plan {plan.name!r} was made for another graph: it has {len(plan.vertices)} "
+        raise GraphError(f"jacobian: the plan {plan.name!r} was made for another graph: it has {len(plan.linear.nodes)} "
                          f"vertices, this one {len(linear.nodes)}\n  at {user_line()}")
     return jacobian_maps(linear, plan.order)

@@ -6,7 +6,8 @@
     star       of a Hessian: one tangent (or cotangent) of the gradient per colour
 
 The price is the number of scalar multiplications beyond those of y itself, plus the entries read in decompression.
-Only the nodes of the chosen way are kept by the graph.
+Where one seed times the least number of colours costs as much as the direct way, nothing is coloured: the rival is
+listed with that bound and has no data.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .colouring import bicolouring, column_colouring, count, row_colouring, star
 from .compressed import compressed, taken
 from .direct import data_of, terms_between
 from .entries import Constants
-from .pattern import Locals, Pattern, from_keys, local_pieces, pattern_between
+from .pattern import Locals, Pattern, from_keys, known_size, local_pieces, pattern_between
 
 Array = np.ndarray[Any, Any]
 
@@ -37,10 +38,13 @@ WAYS = ("auto", "direct", "forward", "reverse", "both")
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way to compute the entries: the node of their values, its seeds and its price."""
+    """One way to compute the entries: the node of their values, its seeds and its price.
+
+    Without data, seeds and price are lower bounds, which were enough to reject it.
+    """
 
     name: str
-    data: Node
+    data: Node | None
     tangents: int
     cotangents: int
     multiplications: int
@@ -53,7 +57,10 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class SparsePlan:
+    """`data` are the values of the pattern's entries, in order, by the chosen way."""
+
     pattern: Pattern
+    data: Node
     chosen: Way
     ways: tuple[Way, ...]
 
@@ -90,27 +97,39 @@ def sparse_plan(y: Node, x: Node, order: str) -> SparsePlan:
 def empty_plan(problem: Problem) -> SparsePlan:
     none = constant(np.zeros(0, numpy_dtype(problem.y.type.dtype)), problem.y.type.dtype, graph=problem.y.graph)
     way = Way("direct", none, 0, 0, 0, 0)
-    return SparsePlan(problem.pattern, way, (way,))
+    return SparsePlan(problem.pattern, none, way, (way,))
 
 
 def picked(problem: Problem, ways: list[Way], order: str) -> SparsePlan:
     if not ways:
         raise Unsupported(f"sparse_jacobian: order={order!r} does not apply to d{problem.y!r}/d{problem.x!r}: it has a "
                           "scan, indices known only at run time, too many terms, or no dense rows (stage: derivatives)")
-    chosen = min(ways, key=lambda way: way.cost)  # the first of equal ones
-    return SparsePlan(problem.pattern, chosen, tuple(ways))
+    chosen = min((way for way in ways if way.data is not None), key=lambda way: way.cost)  # the first of equal ones
+    assert chosen.data is not None
+    return SparsePlan(problem.pattern, chosen.data, chosen, tuple(ways))
 
 
 def jacobian_ways(problem: Problem, order: str) -> Iterator[Way]:
     p = problem.pattern
-    if order in ("auto", "direct"):
-        yield from direct_ways(problem, None)
+    direct = list(direct_ways(problem, None)) if order in ("auto", "direct") else []
+    yield from direct
     if order in ("auto", "forward"):
-        yield forward_way(problem, column_colouring(p))
+        yield rejected(problem, direct, int(p.counts.max()), is_forward=True) or forward_way(problem)
     if order in ("auto", "reverse"):
-        yield reverse_way(problem, row_colouring(p))
+        yield rejected(problem, direct, int(p.transposed.counts.max()), is_forward=False) or reverse_way(problem)
     if order == "both" or (order == "auto" and stands_out(p.counts) and stands_out(p.transposed.counts)):
         yield from both_ways(problem)
+
+
+def rejected(problem: Problem, direct: list[Way], fewest: int, *, is_forward: bool) -> Way | None:
+    """The coloured way with lower bounds, where the direct way is known to be cheaper."""
+    if not direct:
+        return None
+    start = problem.x if is_forward else problem.y
+    one = swept(problem, np.zeros(known_size(start), np.int64), 1, is_forward=is_forward)
+    name, seeds = ("forward", (fewest, 0)) if is_forward else ("reverse", (0, fewest))
+    least = Way(name, None, *seeds, fewest * priced(name, problem, one, 0, 0).multiplications, problem.pattern.nnz)
+    return least if least.cost >= direct[0].cost else None
 
 
 def stands_out(counts: Array) -> bool:
@@ -135,20 +154,27 @@ def priced(name: str, problem: Problem, data: Node, tangents: int, cotangents: i
     """The way with its price: reads are the elements that its gathers and scatters move."""
     multiplications = price([data], [problem.y])
     known = set(ancestors([problem.y]))
-    reads = sum(int(n.operands[1].type.size) for n in ancestors([data])  # type: ignore[call-overload]
+    reads = sum(known_size(n.operands[1]) for n in ancestors([data])
                 if n not in known and n.op.name in ("gather", "scatter_add"))
-    return Way(name, data, tangents, cotangents, int(multiplications), reads)  # type: ignore[call-overload]
+    assert isinstance(multiplications, int)
+    return Way(name, data, tangents, cotangents, multiplications, reads)
 
 
-def forward_way(problem: Problem, colours: Array) -> Way:
-    p, colour_count = problem.pattern, count(colours)
-    flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=True)
+def swept(problem: Problem, colours: Array, colour_count: int, *, is_forward: bool) -> Node:
+    return compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=is_forward)
+
+
+def forward_way(problem: Problem) -> Way:
+    p, colours = problem.pattern, column_colouring(problem.pattern)
+    colour_count = count(colours)
+    flat = swept(problem, colours, colour_count, is_forward=True)
     return priced("forward", problem, taken(flat, colours[p.indices] * p.shape[0] + p.rows), colour_count, 0)
 
 
-def reverse_way(problem: Problem, colours: Array) -> Way:
-    p, colour_count = problem.pattern, count(colours)
-    flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=False)
+def reverse_way(problem: Problem) -> Way:
+    p, colours = problem.pattern, row_colouring(problem.pattern)
+    colour_count = count(colours)
+    flat = swept(problem, colours, colour_count, is_forward=False)
     return priced("reverse", problem, taken(flat, colours[p.rows] * p.shape[1] + p.indices), 0, colour_count)
 
 
@@ -158,8 +184,8 @@ def both_ways(problem: Problem) -> Iterator[Way]:
     if found is None:
         return
     tangents, cotangents = count(found.columns), count(found.rows)
-    sides = [compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count, is_forward=is_forward)
-             for colours, colour_count, is_forward in ((found.columns, tangents, True), (found.rows, cotangents, False))]
+    sides = [swept(problem, found.columns, tangents, is_forward=True),
+             swept(problem, found.rows, cotangents, is_forward=False)]
     from_rows = found.rows[p.rows] >= 0
     places = np.where(from_rows, tangents * p.shape[0] + found.rows[p.rows] * p.shape[1] + p.indices,
                       found.columns[p.indices] * p.shape[0] + p.rows)
@@ -174,11 +200,10 @@ def sparse_hessian_plan(slope: Node, x: Node, order: str) -> SparsePlan:
         problem = Problem(found.part, found.locals, slope, x, symmetric(found.pattern), found.constants)
         if not problem.pattern.nnz:
             return empty_plan(problem)
-        ways: list[Way] = []
-        if order in ("auto", "direct"):
-            ways.extend(direct_ways(problem, lower_source(problem.pattern)))
+        source = lower_source(problem.pattern)
+        ways = list(direct_ways(problem, source)) if order in ("auto", "direct") else []
         if order != "direct":
-            ways.extend(star_ways(problem, order))
+            ways.extend(star_ways(problem, ways, order))
     return picked(problem, ways, order)
 
 
@@ -193,16 +218,22 @@ def lower_source(p: Pattern) -> Array:
     return p.places(np.maximum(p.rows, p.indices), np.minimum(p.rows, p.indices))
 
 
-def star_ways(problem: Problem, order: str) -> Iterator[Way]:
-    colours = star_colouring(problem.pattern)
+def star_ways(problem: Problem, direct: list[Way], order: str) -> Iterator[Way]:
+    p = problem.pattern
+    fewest = -(-int((p.rows >= p.indices).sum()) // p.shape[0])  # a colour gives one number per row
+    sides = [(name, is_forward) for name, is_forward in (("forward", True), ("reverse", False))
+             if order in ("auto", name)]
+    bounds = [rejected(problem, direct, fewest, is_forward=is_forward) for _, is_forward in sides]
+    if all(bounds):
+        yield from (bound for bound in bounds if bound is not None)
+        return
+    colours = star_colouring(p)
     colour_count = count(colours)
-    places = star_places(problem.pattern, colours)
-    for name, is_forward in (("forward", True), ("reverse", False)):
-        if order in ("auto", name):
-            flat = compressed(problem.part, problem.locals, problem.y, problem.x, colours, colour_count,
-                              is_forward=is_forward)
-            seeds = (colour_count, 0) if is_forward else (0, colour_count)
-            yield priced(name, problem, taken(flat, places), *seeds)
+    places = star_places(p, colours)
+    for (name, is_forward), bound in zip(sides, bounds):
+        flat = swept(problem, colours, colour_count, is_forward=is_forward)
+        seeds = (colour_count, 0) if is_forward else (0, colour_count)
+        yield bound or priced(name, problem, taken(flat, places), *seeds)
 
 
 def star_places(p: Pattern, colours: Array) -> Array:

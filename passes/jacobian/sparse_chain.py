@@ -1,6 +1,6 @@
 """Chains of sparse matrices: the cost model.
 
-    element l    a boolean array, True where the matrix is stored; a sweep of the element costs `sweeps[l]`, or is not had
+    element l    a boolean array, True where the matrix is stored; a sweep costs `sweeps[l]`, or is not to be had
     product      the interval of its elements, (last, first): the pattern of a product is that of its elements, whatever
                  their order, so that the search over bracketings is exact
 

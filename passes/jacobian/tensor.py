@@ -22,7 +22,7 @@ from graphc.ir.dims import product
 from graphc.ir.linmap import LinMap, Term, identity
 from graphc.ir.linmap.tensors import condition_of
 from graphc.ir.linmap.term import Opaque, Size
-from graphc.ir.node import Graph, Node, make
+from graphc.ir.node import Graph, Node, ancestors, located, make
 from graphc.ir.types import Shape
 
 from ..differentiate import between
@@ -136,13 +136,20 @@ def reached(starts: Iterable[int | None], arrows: Sequence[tuple[int, int]]) -> 
 
 # -- ghosts --
 class Ghosts:
-    """A graph of placeholders that stand for the factors of local maps; `time` has the vertex that each belongs to."""
+    """Placeholders that stand for the factors of local maps; `time` has the vertex that each belongs to.
 
-    def __init__(self) -> None:
-        self.graph = Graph()
+    Opaque pieces are code over the user's nodes: a graph that has one is its own ghost, and `given` what it has already.
+    """
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.graph = graph or Graph()
         self.ghosts: dict[Node, Node] = {}
         self.time: dict[Node, int] = {}
         self.leaves: set[Node] = set()  # stand for what is in memory anyway
+
+    @property
+    def given(self) -> list[Node]:
+        return list(self.ghosts.values())
 
     def of(self, node: Node, time: int) -> Node:
         """The ghost of a node: of the same type, and a mask where it is one."""
@@ -152,11 +159,14 @@ class Ghosts:
             ghost = make("placeholder", graph=self.graph, name=f"ghost_{len(self.ghosts)}", dtype=stands.type.dtype,
                          shape=stands.type.shape)
             self.time[ghost] = time
-            self.ghosts[node] = ghost if condition is None else build.cast(ghost, node.type.dtype)
-            self.time[self.ghosts[node]] = time
-            if node.op.kind == "leaf":
-                self.leaves.add(ghost)
+            self.put(node, ghost if condition is None else build.cast(ghost, node.type.dtype), time)
         return self.ghosts[node]
+
+    def put(self, node: Node, ghost: Node, time: int) -> None:
+        self.ghosts[node] = ghost
+        self.time[ghost] = time
+        if node.op.kind == "leaf":
+            self.leaves.add(ghost)
 
     def map(self, m: LinMap, time: int) -> LinMap:
         return tuple(self.piece(piece, time) for piece in m)
@@ -169,9 +179,49 @@ class Ghosts:
         return replace(piece, factors=factors, views=views)
 
 
+def has_opaque(linear: Linear[LinMap]) -> bool:
+    return any(isinstance(piece, Opaque) for m in linear.edges.values() for piece in m)
+
+
 def ghosted(linear: Linear[LinMap]) -> tuple[Linear[LinMap], Ghosts]:
-    """The same linearised graph over ghosts, in a topological order of the edges so that it is always the same."""
+    """The same linearised graph over ghosts, in an order of the edges that is always the same.
+
+    Its nodes are placeholders too, so that what is kept of a plan does not keep the user's graph.
+    """
+    if has_opaque(linear):
+        return linear, own_ghosts(linear)
     ghosts = Ghosts()
     with ghosts.graph:
         edges = {edge: ghosts.map(linear.edges[edge], edge[0]) for edge in sorted(linear.edges)}
-    return replace(linear, edges=edges), ghosts
+        nodes = tuple(vertex_ghost(node, ghosts.graph) for node in linear.nodes)
+    return replace(linear, nodes=nodes, edges=edges), ghosts
+
+
+def vertex_ghost(node: Node, graph: Graph) -> Node:
+    with located(node):
+        return make("placeholder", graph=graph, name=node.name, dtype=node.type.dtype, shape=node.type.shape)
+
+
+def own_ghosts(linear: Linear[LinMap]) -> Ghosts:
+    ghosts = Ghosts(linear.nodes[0].graph)
+    for node in ancestors(known_nodes(linear)):
+        ghosts.put(node, node, 0)
+    for edge in sorted(linear.edges):
+        for node in nodes_of(linear.edges[edge]):
+            ghosts.put(node, node, edge[0])
+    return ghosts
+
+
+def known_nodes(linear: Linear[LinMap]) -> list[Node]:
+    """The vertices and the factors of the local maps: what there is before anything is multiplied."""
+    return [*linear.nodes, *(node for m in linear.edges.values() for node in nodes_of(m))]
+
+
+def nodes_of(m: LinMap) -> list[Node]:
+    """The distinct nodes of a map, in the order of their places."""
+    found: dict[Node, None] = {}
+    for piece in m:
+        if isinstance(piece, Term):
+            found.update((node, None) for node, _ in piece.factors)
+            found.update((v.index, None) for v in piece.views if v.index is not None)
+    return list(found)

@@ -18,7 +18,7 @@ from .search import moved
 
 Matrix = list[list[int]]
 Wanted = Callable[[int, int], bool]  # whether entry (row, column) is asked for
-TRIALS = 1000  # orders that count as a second
+TRIALS = 1500  # orders that count as a second
 COOLING = (1.5, 0.2)
 
 
@@ -58,7 +58,8 @@ def accumulate(linear: Linear, order: Sequence[int]) -> Matrix:
 
 def operations(linear: Linear, order: Sequence[int], wanted: Wanted = everything) -> int:
     """The operations of the function and its Jacobian together."""
-    return linear.expressions.count([*linear.values, *entries(accumulate(linear, order), wanted)])
+    found = entries(accumulate(linear, order), wanted)
+    return linear.expressions.count([*linear.values, *found]) + linear.expressions.signs(found)
 
 
 def entries(matrix: Matrix, wanted: Wanted) -> list[int]:

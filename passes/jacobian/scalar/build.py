@@ -14,9 +14,17 @@ from graphc.ir import build
 from graphc.ir.node import Graph, Node
 from graphc.ir.types import Type
 
-from .expressions import Expressions
+from .expressions import COUNTED, Expressions
 
 Signs = dict[int, int]  # row -> 1 where its node computes the negative
+MOST_ROWS = 2000  # above that, differences stay the way round they are
+
+
+def cost_of_nodes(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int]) -> int:
+    """The operations that `nodes_of` writes, with those of `fixed`."""
+    rows = sorted(expressions.reachable(wanted))
+    signs = Emission(expressions, expressions.reachable(fixed))
+    return expressions.count([*fixed, *wanted]) + signs.negations(rows, wanted, signs.turned(rows, wanted))
 
 
 def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int], kind: Type, graph: Graph
@@ -24,30 +32,27 @@ def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[in
     """Nodes of these values; what `fixed` is computed from is in the graph already and is used as it is."""
     given = expressions.reachable(fixed)
     rows = sorted(expressions.reachable(wanted))
-    emission = Emission(expressions, given, kind, graph)
+    emission = Emission(expressions, given)
     turned = emission.turned(rows, wanted)
+    writer = Writer(emission, kind, graph)
     for row in rows:
-        emission.made[row] = emission.node(row, row in turned)
-    return [emission.result(value) for value in wanted]
+        writer.made[row] = writer.node(row, row in turned)
+    return [writer.result(value) for value in wanted]
 
 
 @dataclass
 class Emission:
-    """The nodes made so far, and the sign of each."""
+    """The sign that each row's node has."""
 
     expressions: Expressions
     given: set[int]
-    kind: Type
-    graph: Graph
-    made: dict[int, Node] = field(default_factory=dict)
     signs: Signs = field(default_factory=dict)
 
-    # -- signs --
     def turned(self, rows: Sequence[int], wanted: Sequence[int]) -> frozenset[int]:
         """The rows that are written the other way round: one at a time, as long as that saves a negation."""
         chosen: frozenset[int] = frozenset()
         fewest = self.negations(rows, wanted, chosen)
-        for row in reversed(rows):
+        for row in reversed(rows) if len(rows) <= MOST_ROWS else ():
             if not fewest:
                 break
             if self.may_turn(row):
@@ -73,7 +78,9 @@ class Emission:
         return bool((value & 1) ^ self.signs[value >> 1]) and value >> 1 not in self.expressions.numbers and not is_given
 
     def known(self, row: int) -> tuple[Node, int] | None:
-        """A node of the graph that computes the row, and its sign."""
+        """The node that computes the row, and its sign, where it is not to be built: it is there, or no arithmetic."""
+        if row not in self.given and self.expressions.rows[row][0] in COUNTED:
+            return None
         nodes = self.expressions.nodes
         for sign in (0, 1):
             node = nodes.get(2 * row + sign)
@@ -96,24 +103,32 @@ class Emission:
         first, second = signs[0], signs[1] ^ (op == "sub")
         return first if first == second else int(is_turned)
 
-    # -- nodes --
+
+@dataclass
+class Writer:
+    """The nodes made so far."""
+
+    emission: Emission
+    kind: Type
+    graph: Graph
+    made: dict[int, Node] = field(default_factory=dict)
+
     def node(self, row: int, is_turned: bool) -> Node:
-        self.signs[row] = self.sign(row, is_turned)
-        found = self.known(row)
+        emission, expressions = self.emission, self.emission.expressions
+        emission.signs[row] = emission.sign(row, is_turned)
+        found = emission.known(row)
         if found is not None:
             return found[0]
-        op, operands = self.expressions.rows[row]
+        op, operands = expressions.rows[row]
         if op == "constant":
-            return self.constant(self.expressions.numbers[row])
+            return self.constant(expressions.numbers[row])
         a, b = (self.made[value >> 1] for value in operands)
         if op == "select":
             return build.elementwise("where", a.operands[0], b, build.zeros(b.dtype, b.shape, self.graph))
         if op in ("mul", "div"):
-            if is_turned:
-                a = self.constant(-self.expressions.numbers[operands[0] >> 1])
-            return build.elementwise(op, a, b)
-        signs = [(value & 1) ^ self.signs[value >> 1] for value in operands]
-        first, second = signs[0], signs[1] ^ (op == "sub")
+            return build.elementwise(op, self.constant(-expressions.numbers[operands[0] >> 1]) if is_turned else a, b)
+        first, second = [(value & 1) ^ emission.signs[value >> 1] for value in operands]
+        second ^= op == "sub"
         if first == second:
             return build.elementwise("add", a, b)
         return build.elementwise("sub", b, a) if first ^ is_turned else build.elementwise("sub", a, b)
@@ -122,10 +137,11 @@ class Emission:
         return build.full(number, self.kind.dtype, self.kind.shape, self.graph)
 
     def result(self, value: int) -> Node:
-        number = self.expressions.number(value)
+        emission, expressions = self.emission, self.emission.expressions
+        number = expressions.number(value)
         if number is not None:
             return self.constant(number)
-        if not self.needs_negation(value):
-            matches = not (value & 1) ^ self.signs[value >> 1]
-            return self.made[value >> 1] if matches else self.expressions.nodes[value]
-        return build.elementwise("neg", self.made[value >> 1])
+        if emission.needs_negation(value):
+            return build.elementwise("neg", self.made[value >> 1])
+        matches = not (value & 1) ^ emission.signs[value >> 1]
+        return self.made[value >> 1] if matches else expressions.nodes[value]

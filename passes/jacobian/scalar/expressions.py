@@ -137,6 +137,12 @@ class Expressions:
         return seen
 
     def count(self, values: Iterable[int]) -> int:
-        """The operations of arithmetic that values take together; changes of sign are not known here."""
+        """The operations of arithmetic that values take together, without changes of sign."""
         rows = self.rows
         return sum(rows[row][0] in COUNTED for row in self.reachable(values))
+
+    def signs(self, values: Iterable[int]) -> int:
+        """About how many changes of sign results take: those of products, for a difference is written either way."""
+        rows, nodes = self.rows, self.nodes
+        return sum(value & 1 and value >> 1 not in self.numbers and value not in nodes
+                   and rows[value >> 1][0] != "sub" for value in set(values))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
-from graphc.ir.node import Node, located
+from graphc.ir.node import Node, ancestors, located
 from graphc.ir.types import is_float
 
 from ...differentiate import Between, between
@@ -36,6 +36,7 @@ class Linear:
     rows: tuple[int | None, ...]  # the vertex of each y, None where it depends on no x
     columns: tuple[int, ...]  # the vertex of each x
     values: tuple[int, ...]  # of the ys themselves: operations that are there already
+    negations: int  # changes of sign among those, which have no rows in `expressions`
 
 
 def is_scalar_code(part: Between, ys: Sequence[Node], xs: Sequence[Node]) -> bool:
@@ -68,7 +69,7 @@ def linearise(ys: Sequence[Node], xs: Sequence[Node]) -> Linear | None:
     edges = [(i, j, kind_of(expressions, value)) for j, row in enumerate(labels) for i, value in row.items()]
     dag = dag_of(len(labels), edges, range(len(xs)), [row for row in rows if row is not None])
     return Linear(dag, tuple(labels), expressions, xs, tuple(ys), rows, tuple(range(len(xs))),
-                  tuple(expressions.of_nodes(ys)))
+                  tuple(expressions.of_nodes(ys)), sum(node.op.name == "neg" for node in ancestors(ys)))
 
 
 def partials_of(part: Between, inner: Sequence[Node], expressions: Expressions, xs: Sequence[Node]

@@ -27,6 +27,7 @@ GREEDY_SHARE = 0.05  # of the budget, for greedy orders with noise
 HOT, COLD = 2.0, 0.12  # temperatures, in operations
 RESTARTS = 2
 BLOCK = 6
+STORED = 1_000_000  # vertices of graphs that a walk stores
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,20 @@ def searched(dag: Dag, starts: Sequence[Order], budget: float, model: str, seed:
 
 
 class Walk:
-    """One walk through orders.  `states[k]` is the graph before position k; `costs[k]` what position k costs."""
+    """One walk through orders.  `costs[k]` is what position k costs, `states[j]` the graph before position j*stride."""
 
     def __init__(self, dag: Dag, order: Order, eliminate: Callable[[State, int, int], int]) -> None:
         self.outputs = dag.outputs
         self.eliminate = eliminate
         self.order = list(order)
+        self.stride = 1 + dag.count * len(order) // STORED
         self.states = [dag.state()]
         self.costs: list[int] = []
-        for v in order:
-            state = copied(self.states[-1])
+        state = dag.state()
+        for k, v in enumerate(order, 1):
             self.costs.append(eliminate(state, v, self.outputs))
-            self.states.append(state)
+            if k % self.stride == 0:
+                self.states.append(copied(state))
         self.cost = sum(self.costs)
         self.best, self.best_cost = list(order), self.cost
 
@@ -129,7 +132,7 @@ class Walk:
         """Takes the new order of the stretch that begins at `low` if it costs at most `limit` more; returns the work."""
         high = low + len(new)
         allowed = sum(self.costs[low:high]) + limit
-        state = copied(self.states[low])
+        state, work = self.state_at(low)
         eliminate, outputs = self.eliminate, self.outputs
         costs, total = [], 0
         for v in new:
@@ -137,18 +140,27 @@ class Walk:
             costs.append(cost)
             total += cost
             if total > allowed:
-                return len(costs)
+                return work + len(costs)
         self.take(low, new, costs)
-        return 2 * len(costs)
+        return work + 2 * len(costs)
+
+    def state_at(self, position: int) -> tuple[State, int]:
+        """A copy of the graph before a position, and what it took to get there."""
+        near = position // self.stride
+        state = copied(self.states[near])
+        for v in self.order[near * self.stride:position]:
+            self.eliminate(state, v, self.outputs)
+        return state, position - near * self.stride
 
     def take(self, low: int, new: list[int], costs: list[int]) -> None:
         high = low + len(new)
         self.cost += sum(costs) - sum(self.costs[low:high])
         self.order[low:high], self.costs[low:high] = new, costs
-        for k in range(low, high - 1):
-            state = copied(self.states[k])
-            self.eliminate(state, self.order[k], self.outputs)
-            self.states[k + 1] = state
+        for near in range(low // self.stride + 1, (high - 1) // self.stride + 1):
+            state = copied(self.states[near - 1])
+            for v in self.order[(near - 1) * self.stride:near * self.stride]:
+                self.eliminate(state, v, self.outputs)
+            self.states[near] = state
         if self.cost < self.best_cost:
             self.best, self.best_cost = list(self.order), self.cost
 

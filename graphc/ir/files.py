@@ -6,27 +6,34 @@ from collections.abc import Iterable
 import os
 import secrets
 
-Chunk = bytes | memoryview
+Chunk = bytes | bytearray | memoryview
 
 
-def write_whole(path: str | os.PathLike[str], chunks: Iterable[Chunk]) -> None:
-    """Writes the chunks one after the other to a new file beside `path`, which then takes its name."""
+def write_whole(path: str | os.PathLike[str], chunks: Iterable[Chunk], *, mode: int = 0o666,
+                durable: bool = True) -> None:
+    """Writes the chunks one after the other to a new file beside `path`, which then takes its name.
+
+    `mode` is what the process's umask is taken from.  A file that is not `durable` may be lost, or empty, when the
+    machine itself stops; that saves waiting for the disk.
+    """
     place = os.path.realpath(path)  # a link keeps pointing to the file
     folder = os.path.dirname(place)
     partial = os.path.join(folder, f".graphc-{secrets.token_hex(8)}.tmp")
     # Not the tempfile module: its files are readable by their owner alone, and so the result would be.
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(partial, place)
     except BaseException:
         os.unlink(partial)
         raise
-    _sync_folder(folder)
+    if durable:
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: str) -> None:
