@@ -21,7 +21,6 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 import graphc as gc
-from graphc.sparse import SparseJacobian, sparse_jacobian
 
 END, RTOL, ATOL = 4.0, 1e-5, 1e-7
 Array = np.ndarray[Any, Any]
@@ -80,7 +79,7 @@ def solve(f: Any, initial: Array, **jacobian: Any) -> Run:
     return Run(found.y[:, -1], time.perf_counter() - began, next(evaluations), found.njev)
 
 
-def largest_difference(jacobian: SparseJacobian, exact: Array, f: Any, state: Array) -> float:
+def largest_difference(jacobian: gc.SparseJacobian, exact: Array, f: Any, state: Array) -> float:
     """Of the Jacobian times a direction against a central difference, relative to the largest."""
     direction = np.random.default_rng(0).normal(size=state.shape)
     step = 1e-6
@@ -92,7 +91,7 @@ def largest_difference(jacobian: SparseJacobian, exact: Array, f: Any, state: Ar
 def main(n: int = 16) -> tuple[Run, Run, float]:
     """Solves both ways; returns both runs and the relative difference of their final states."""
     t, state, rate = right_hand_side(n)
-    jacobian = sparse_jacobian(rate, state)
+    jacobian = gc.sparse_jacobian(rate, state)
     print(jacobian.explain())
     initial = start(n)
     with gc.Session() as session:

@@ -59,7 +59,7 @@ __version__ = "0.1.0"
 LATER: dict[str, tuple[str, ...]] = {  # module: the names that it gives; a module without names is itself a name
     "graphc.session": ("Session", "Function"),
     "graphc.derivatives": ("gradients", "jacobian", "hessian", "jvp", "vjp", "hvp", "plan_jacobian"),
-    "graphc.sparse": ("sparse_jacobian", "sparse_hessian"),
+    "graphc.sparse": ("sparse_jacobian", "sparse_hessian", "SparseJacobian"),
     "graphc.counting": ("count_operations",),
     "graphc.library": ("compile_library", "load_library", "signature"),
     "graphc.view.graphs": ("dump",),

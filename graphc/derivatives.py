@@ -19,8 +19,7 @@ from graphc.ir.linmap.cost import price
 from graphc.ir.node import Node, ancestors, constant
 from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
-from passes.jacobian.elimination import jacobian_maps
-from passes.jacobian.plan import Plan, executed, plan_of
+from passes.jacobian.plan import Plan, executed, multiplied, plan_of
 from passes.jacobian.tensor import Linear, linearised
 from passes.stabilise import stabilise
 
@@ -176,7 +175,7 @@ def hessian(y: Node, xs: Node | Nodes, order: str | Plan = "auto", *, unconnecte
     _, x_list = both_sides("hessian", y, xs, unconnected)
     slopes, _ = both_sides("hessian", gradients(y, x_list, unconnected=unconnected), x_list, unconnected)
     below = [(p, q) for p in range(len(x_list)) for q in range(p)]
-    found = matrices("hessian", slopes, x_list, order, "zero", below)
+    found = matrices("hessian", slopes, x_list, order, "zero", below, symmetric=True)
     for p, q in below:
         rank, width = x_list[q].type.rank, x_list[p].type.rank
         found[p, q] = build.transpose(found[q, p], (*range(rank, rank + width), *range(rank)))
@@ -184,29 +183,31 @@ def hessian(y: Node, xs: Node | Nodes, order: str | Plan = "auto", *, unconnecte
 
 
 def matrices(name: str, ys: Nodes, xs: Nodes, order: str | Plan, unconnected: str,
-             skipped: Iterable[tuple[int, int]] = ()) -> dict[tuple[int, int], Node]:
+             skipped: Iterable[tuple[int, int]] = (), *, symmetric: bool = False) -> dict[tuple[int, int], Node]:
     """The dense Jacobian of every wanted pair of positions, multiplied in the order asked for."""
     if not isinstance(order, Plan) and order not in ORDERS:
         raise refused(name, f"order {order!r} is none of {', '.join(ORDERS)}, nor a plan")
     require_room(name, ys, xs, skipped)
     with ys[0].graph:
-        linear = linearised(ys, xs, skipped)
-        maps = {pair: (ys[pair[0]], xs[pair[1]], m) for pair, m in ordered_maps(linear, order).items()}
-        return {pair: finished(name, m, y, x, unconnected) for pair, (y, x, m) in maps.items()}
+        linear = linearised(ys, xs, skipped, symmetric=symmetric)
+        found = ordered(linear, order)
+        return {(p, q): node if node is not None else absent(name, ys[p], xs[q], unconnected)
+                for (p, q), node in found.items()}
 
 
-def ordered_maps(linear: Linear[LinMap], order: str | Plan) -> dict[tuple[int, int], LinMap]:
+def ordered(linear: Linear[LinMap], order: str | Plan) -> dict[tuple[int, int], Node | None]:
     if isinstance(order, Plan):
         return executed(order, linear)
     if order == "auto":
-        return jacobian_maps(linear, plan_of(linear, budget=QUICK).order)
-    return jacobian_maps(linear, linear.inner if order == "forward" else linear.inner[::-1])
+        return executed(plan_of(linear, budget=QUICK), linear)
+    return multiplied(linear, linear.inner if order == "forward" else linear.inner[::-1])
 
 
-def finished(name: str, m: LinMap, y: Node, x: Node, unconnected: str) -> Node:
-    if not m and product(y.type.shape) != 0 and product(x.type.shape) != 0 and unconnected == "error":
+def absent(name: str, y: Node, x: Node, unconnected: str) -> Node:
+    """The Jacobian of a y that does not depend on x."""
+    if product(y.type.shape) != 0 and product(x.type.shape) != 0 and unconnected == "error":
         raise unreachable(name, [y], [x])
-    return dense_node(m, y.type.shape, x.type.shape, y.type.dtype)
+    return build.zeros(y.type.dtype, (*y.type.shape, *x.type.shape), y.graph)
 
 
 def require_room(name: str, ys: Nodes, xs: Nodes, skipped: Iterable[tuple[int, int]]) -> None:
@@ -219,8 +220,8 @@ def require_room(name: str, ys: Nodes, xs: Nodes, skipped: Iterable[tuple[int, i
                 needed = needed + y.type.nbytes * x.type.size
     if isinstance(needed, int) and needed > physical_memory():
         raise refused(name, f"the dense result of {len(ys)} by {len(xs)} nodes takes {needed} bytes, and this machine "
-                      f"has {physical_memory()}: use gc.sparse_jacobian where most of it is zero, or gc.jvp and gc.vjp, "
-                      "which multiply by it without forming it")
+                      f"has {physical_memory()}: use gc.sparse_jacobian where most of it is zero, or gc.jvp and "
+                      "gc.vjp, which multiply by it without forming it")
 
 
 def physical_memory() -> int:

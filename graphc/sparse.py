@@ -1,7 +1,6 @@
 """Sparse Jacobians and Hessians: a static pattern in CSR form, and one node with the values of its entries.
 
     >>> import graphc as gc
-    >>> from graphc.sparse import sparse_jacobian
     >>> x = gc.placeholder("float64", (4,))
     >>> found = sparse_jacobian(x[1:] * x[:-1], x)
     >>> found.shape, found.indptr.tolist(), found.indices.tolist()
@@ -94,7 +93,6 @@ def sparse_jacobian(y: Node, x: Node, order: str = "auto", *, unconnected: str =
     Example::
 
         >>> import graphc as gc
-        >>> from graphc.sparse import sparse_jacobian
         >>> x = gc.placeholder("float64", (1000,))
         >>> sparse_jacobian(gc.sin(x), x).nnz
         1000
@@ -109,7 +107,6 @@ def sparse_hessian(y: Node, x: Node, order: str = "auto", *, unconnected: str = 
     Example::
 
         >>> import graphc as gc
-        >>> from graphc.sparse import sparse_hessian
         >>> x = gc.placeholder("float64", (1000,))
         >>> sparse_hessian(gc.sum(x[1:] * x[:-1] ** 2), x).nnz
         2997

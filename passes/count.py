@@ -5,8 +5,8 @@
 An operation is written in the outermost loop in which all axes are open that it depends on, so it runs once per point
 of the loops around it.  What several passes over the reduced axes need is computed in each of them, unless it was kept.
 A sum runs one addition per element, a contraction one product and one addition per term (fused or not).  Axes are
-taken in the kernel's order; where the emitter turns loops round to get at vectors, what depends on some of the axes only
-may run at other numbers of points.  Symbolic sizes give expressions.
+taken in the kernel's order; where the emitter turns loops round to get at vectors, what depends on some of the axes
+only may run at other numbers of points.  Symbolic sizes give expressions.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from graphc.ir.dims import Dim, product
 from graphc.ir.plan import Contraction, Kernel, KernelOp, KernelStep, Program
 
 Counts = dict[str, "int | Dim"]
-MOVES = frozenset({"load", "store", "keep", "const", "iota", "second", "accumulator", "identity", "stop_gradient", "cast",
-                   "where", "copysign"})
+MOVES = frozenset({"load", "store", "keep", "const", "iota", "second", "accumulator", "identity", "stop_gradient",
+                   "cast", "where", "copysign"})
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "isnan", "isinf", "isfinite", "any", "all", "argmax",
                          "argmin"})
 MONOIDS = {"max": "maximum", "min": "minimum", "fastmax": "maximum"}
@@ -85,7 +85,7 @@ class Nest:
             found.add(op.value[0])
         if op.kind == "reduce":
             found -= self.reduced
-        if op.kind == "accumulate":
+        if op.kind in ("accumulate", "accumulator"):
             found |= set(range(len(self.extents))) - self.reduced
         return frozenset(found)
 

@@ -5,8 +5,8 @@
 
 A group is a contraction with all contractions that it alone reads, directly or through others of the group; what
 somebody else reads, or is fetched, is a leaf.  A group is one contraction of its leaves, and is taken apart in the
-order that `passes.pairing` finds, where that is cheaper than the order of writing.  With symbolic sizes it must be no dearer
-for all of them small, typical and large (`SAMPLES`), so that a guess does not spoil what was written well.
+order that `passes.pairing` finds, where that is cheaper than the order of writing.  With symbolic sizes it must be no
+dearer for all of them small, typical and large (`SAMPLES`), so that a guess does not spoil what was written well.
 
 With `exact` nothing moves: a contraction of several operands is taken from left to right, and products stay as written,
 which keeps the rounding of every one of them.

@@ -6,6 +6,8 @@ the linearised graph of the same code without common subexpressions, on which th
 
 from __future__ import annotations
 
+from __future__ import annotations
+
 from collections.abc import Callable
 import math
 from typing import Any, NamedTuple
@@ -27,7 +29,7 @@ class Problem(NamedTuple):
 
 # Subexpressions are written out each time they occur, as in the publications: the graph merges them, `traced` does not.
 def roe_flux(m: Any, x: Nodes) -> Nodes:
-    """Roe's approximate flux of the Euler equations in one dimension, left and right state (density, momentum, energy)."""
+    """Roe's approximate flux of the Euler equations; left and right state are density, momentum, energy."""
     def pressure(density: Any, momentum: Any, energy: Any) -> Any:
         return (GAMMA - 1.0) * (energy - 0.5 * momentum ** 2 / density)
 
@@ -157,7 +159,7 @@ class Trace:
         self.count = 0
         self.edges: list[tuple[int, int, str]] = []
 
-    def put(self, *operands: tuple[Any, str]) -> "Traced":
+    def put(self, *operands: tuple[Any, str]) -> Traced:
         result = Traced(self, self.count)
         self.count += 1
         for one, label in operands:
@@ -172,27 +174,27 @@ class Traced:
     def __init__(self, trace: Trace, vertex: int) -> None:
         self.trace, self.vertex = trace, vertex
 
-    def __add__(self, other: Any) -> "Traced":
+    def __add__(self, other: Any) -> Traced:
         return self.trace.put((self, "unit"), (other, "unit"))
 
     __radd__ = __sub__ = __rsub__ = __add__
 
-    def __mul__(self, other: Any) -> "Traced":
+    def __mul__(self, other: Any) -> Traced:
         label = "value" if isinstance(other, Traced) else "constant"
         return self.trace.put((self, label), (other, label))
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other: Any) -> "Traced":
+    def __truediv__(self, other: Any) -> Traced:
         return self.trace.put((self, "value" if isinstance(other, Traced) else "constant"), (other, "value"))
 
-    def __rtruediv__(self, other: Any) -> "Traced":
+    def __rtruediv__(self, other: Any) -> Traced:
         return self.trace.put((self, "value"))
 
-    def __pow__(self, other: Any) -> "Traced":
+    def __pow__(self, other: Any) -> Traced:
         return self.trace.put((self, "value"))
 
-    def __neg__(self) -> "Traced":
+    def __neg__(self) -> Traced:
         return self.trace.put((self, "unit"))
 
 

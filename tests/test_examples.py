@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
 import black_scholes  # noqa: E402  (the folder of examples is no package)
+import brusselator  # noqa: E402
 import digits  # noqa: E402
 import hourglass  # noqa: E402
 import logistic_regression  # noqa: E402
@@ -69,3 +70,8 @@ def test_robot_arm() -> None:
 
 def test_hourglass() -> None:
     assert hourglass.main().keys() == {"auto", "forward", "reverse"}
+
+
+def test_brusselator() -> None:
+    by_pattern, by_entries, gap = brusselator.main(8)
+    assert by_entries.final.shape == by_pattern.final.shape and gap < 1e-4

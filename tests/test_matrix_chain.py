@@ -52,7 +52,8 @@ def test_a_chain_that_ends_in_a_vector_is_four_matrix_vector_products():
 # -- all ways to write a product --
 WRITTEN = {
     "left": lambda a, b, c, d: a @ b @ c @ d, "right": lambda a, b, c, d: a @ (b @ (c @ d)),
-    "pairs": lambda a, b, c, d: (a @ b) @ (c @ d), "einsum": lambda a, b, c, d: gc.einsum("ij,jk,kl,lm->im", a, b, c, d),
+    "pairs": lambda a, b, c, d: (a @ b) @ (c @ d),
+    "einsum": lambda a, b, c, d: gc.einsum("ij,jk,kl,lm->im", a, b, c, d),
     "einsum in disorder": lambda a, b, c, d: gc.einsum("kl,ij,lm,jk->im", c, a, d, b),
     "transposed": lambda a, b, c, d: gc.transpose(gc.transpose(c @ d) @ gc.transpose(a @ b)),
     "einsum of einsum": lambda a, b, c, d: gc.einsum("ij,jk,kl->il", a, gc.einsum("ij,jk->ik", b, c), d),
@@ -95,7 +96,8 @@ def test_batches_and_sums():
     after, = ordered_products(simplify([y]))
     assert price([after]) == 2 * 5 * 20 * 20
     arrays = [RNG.standard_normal(shape) for shape in shapes]
-    np.testing.assert_allclose(value_of([after], nodes, arrays)[0], np.exp(arrays[0] @ (arrays[1] @ arrays[2])), rtol=1e-10)
+    expected = np.exp(arrays[0] @ (arrays[1] @ arrays[2]))
+    np.testing.assert_allclose(value_of([after], nodes, arrays)[0], expected, rtol=1e-10)
 
 
 def test_ten_tensors_that_are_no_chain_are_not_made_worse():
@@ -172,7 +174,8 @@ def test_symbolic_sizes_follow_the_order_that_is_good_for_all():
     ([(1, 2), (0, 1), (3, 2)], (0, 3), [1, 0, 2]), ([(0, 1), (1, 2), (2,)], (0,), [0, 1, 2]),
     ([(0,), (0, 1), (1,)], (), [0, 1, 2]), ([(9, 0, 1), (9, 1, 2)], (9, 0, 2), [0, 1]),
     ([(0, 1), (1, 2), (2, 0)], (), None), ([(0, 1), (1, 2), (1, 3)], (0, 2, 3), None), ([(0, 0), (0, 1)], (1,), None),
-    ([(0, 1), (1, 2), (3, 4), (4, 3)], (0, 2), None), ([(0, 1), (1, 2)], (0, 1, 2), None), ([(0, 1), (2, 3)], (0, 1, 2, 3), None)])
+    ([(0, 1), (1, 2), (3, 4), (4, 3)], (0, 2), None), ([(0, 1), (1, 2)], (0, 1, 2), None),
+    ([(0, 1), (2, 3)], (0, 1, 2, 3), None)])
 def test_chains_are_recognised(labels, out, chain):
     assert chain_of(labels, out) == chain
 
@@ -190,8 +193,8 @@ def test_chains_are_paired_as_well_as_by_all_subsets():
 
 # -- orders that can win --
 n, m, k = sympy.symbols("n m k")
-SYMBOLIC = [[n, 784, 10, 10], [n, 1000, 10, 1000, 1], [n, m, 10, m], [n, 30, n, 40, n, 5, 9], [n, m, k, n, m], [3, 4, 5, 6],
-            [Dim.symbol("n") * 2 + 1, 7, Dim.symbol("n"), 9], [n // 2, 8, n, 9]]
+SYMBOLIC = [[n, 784, 10, 10], [n, 1000, 10, 1000, 1], [n, m, 10, m], [n, 30, n, 40, n, 5, 9], [n, m, k, n, m],
+            [3, 4, 5, 6], [Dim.symbol("n") * 2 + 1, 7, Dim.symbol("n"), 9], [n // 2, 8, n, 9]]
 
 
 @pytest.mark.parametrize("sizes", SYMBOLIC, ids=str)

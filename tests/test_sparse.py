@@ -97,6 +97,29 @@ def half_updated(x):
     return x * x + movement.pad(inner, ((1, 1),))
 
 
+def heat(u):
+    """Conduction that depends on the temperature, on a ring: all five bands vary."""
+    flow = (1.0 + u * u) * (movement.roll(u, 1, 0) - u)
+    return flow - movement.roll(flow, -1, 0)
+
+
+def heat_between_walls(u):
+    """The same between walls: the first and last rows have fewer entries."""
+    flow = (1.0 + u[:-1] * u[1:]) * (u[1:] - u[:-1])
+    return movement.pad(flow, ((0, 1),)) - movement.pad(flow, ((1, 0),))
+
+
+def uneven_rows(x):
+    """Rows with one and with two entries by turns."""
+    return movement.concatenate([x[:1] * x[k:k + 1] if k % 2 else x[k:k + 1] for k in range(12)], 0)
+
+
+def shrinking_windows(x):
+    """Products of ever shorter ends: the first rows have many terms, the last have none."""
+    n = x.shape[0]
+    return sum(movement.pad(x[:k] * x[n - k:], ((0, n - k),)) for k in range(1, n // 2))
+
+
 def relabelled(x):
     """Reshapes that do not nest, with windows before and between them."""
     return movement.reshape(movement.reshape(x, (4, 15))[1:], (9, 5))[2:7]
@@ -113,6 +136,8 @@ STRUCTURED = {
     "strided": (lambda x: real.exp(x[1::3]) * x[::-3], (9,)),
     "reversed": (lambda x: movement.flip(x, 0) * x, (8,)),
     "periodic": (lambda u: diffused(u) + u * u * u, (5, 6)),
+    "ring": (heat, (9,)),
+    "walls": (heat_between_walls, (9,)),
     "reshape": (lambda x: real.sin(movement.reshape(movement.reshape(x, (4, 6))[1:3], (3, 4))), (6, 4)),
     "reshape that does not nest": (lambda x: real.sin(relabelled(x)), (6, 10)),
     "transpose": (lambda x: movement.transpose(x) * 3.0 + movement.transpose(x * x), (3, 5)),
@@ -121,6 +146,7 @@ STRUCTURED = {
     "scatter": (lambda x: indexing.scatter_add(constant(np.array([2, 0, 2])), x * x, (4,)), (3,)),
     "banded constant": (banded_constant, (7,)),
     "triangular mask": (lambda x: contractions.matmul(creation.tril(constant(np.ones((5, 5)))), x), (5,)),
+    "outer product with zeros": (lambda x: constant(np.array([[0.0], [2.0], [3.0]])) * real.sin(x), (4,)),
     "sums of rows": (lambda x: reductions.sum(real.exp(x), 1), (3, 4)),
     "running sum": (lambda x: scans.cumsum(real.exp(x), 0), (6,)),
     "stacked": (lambda x: movement.stack([x[0] * x[1], real.sin(x[0]), x[2] + 1.0]), (3, 4)),
@@ -146,6 +172,39 @@ def test_an_update_that_overlaps_is_summed_in_layers_or_scattered():
     x = placeholder("float64", (12,), name="x")
     y = sum((x[k:k + 6] * x[3:9] for k in range(7)), x[:6] * 0.5)
     check(y, x, {x: np.linspace(0.5, 2, 12)}, exact=True)
+
+
+@pytest.mark.parametrize(("function", "shape", "gathers"), [
+    (heat, (9,), False), (heat_between_walls, (9,), False), (half_updated, (9,), False),
+    (lambda x: real.sin(x), (9,), False), (lambda u: diffused(u) + u * u * u, (5, 6), False),
+    (lambda x: sum(x[k:k + 6] * x[5 + k:11 + k] for k in range(5)), (20,), True),
+    (lambda x: contractions.matmul(x, x), (3, 3), True),
+    (lambda x: uneven_rows(x) + indexing.take(x, constant(np.arange(12)), 0), (12,), True),
+    (uneven_rows, (12,), True), (shrinking_windows, (20,), True),
+])
+def test_entries_are_choices_by_row_or_gathered(function, shape, gathers):
+    """Equal rows need no gather; many runs of unequal rows, many terms, or several entries of a term in a row do."""
+    x = placeholder("float64", shape, name="x")
+    found = sparse_jacobian(function(x), x, "direct")
+    assert any(n.op.name in ("gather", "scatter_add") for n in ancestors([found.data])) == gathers
+    check(function(x), x, {x: np.random.default_rng(5).uniform(0.5, 1.5, shape)}, exact=True)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 4e-3), ("bfloat16", 3e-2), ("float32", 1e-5)])
+def test_other_floats(dtype, tolerance):
+    values = np.linspace(0.5, 1.5, 9)
+    wide, x = placeholder("float64", (9,), name="wide"), placeholder(dtype, (9,), name="x")
+    want = evaluate([sparse_jacobian(heat(wide), wide).data], {wide: values}, {})[0]
+    for way in ("auto", "forward", "reverse"):
+        found = sparse_jacobian(heat(x), x, way)
+        assert found.data.dtype == dtype
+        got = evaluate([found.data], {x: values}, {})[0].astype("float64")
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=8 * tolerance)
+
+
+def test_many_contributions_to_few_entries_are_scattered():
+    x = placeholder("float64", (20,), name="x")
+    assert any(n.op.name == "scatter_add" for n in ancestors([sparse_jacobian(shrinking_windows(x), x, "direct").data]))
 
 
 def test_run_time_indices_are_taken_to_be_any():
@@ -317,6 +376,19 @@ def test_compiled_values_and_scipy():
     np.testing.assert_allclose(got, want, rtol=1e-6)
     with pytest.raises(ShapeError, match=r"expected 24 values, got an array of shape \(3,\)"):
         found.to_scipy(np.zeros(3))
+
+
+@pytest.mark.parametrize("function", [
+    uneven_rows, shrinking_windows, lambda x: sum(x[k:k + 6] * x[3:9] for k in range(7)), heat,
+    lambda x: x[0] * real.sin(x) + movement.pad(movement.reshape(reductions.sum(x * x), (1,)), ((0, 11),)),
+])
+def test_native_code_of_every_way(function):
+    x = placeholder("float64", (12,), name="x")
+    y, values = function(x), np.linspace(0.5, 2, 12)
+    with Session() as session:
+        for way, found in ways_of(y, x).items():
+            want = evaluate([found.data], {x: values}, {})[0]
+            np.testing.assert_allclose(session.run(found.data, {x: values}), want, rtol=1e-14, err_msg=way)
 
 
 def test_explain_and_determinism():

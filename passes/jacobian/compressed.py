@@ -124,10 +124,3 @@ def compressed(part: Between, locals_: Locals, y: Node, x: Node, colours: Array,
     found = sweep(part, locals_, seed, start, end, collapse, is_forward=is_forward)
     tensor = batch_tensor(found or (), colour_count, end, is_forward=is_forward)
     return build.cast(build.reshape(tensor, (tensor.type.size,)), y.type.dtype)
-
-
-def taken(flat: Node, places: Array) -> Node:
-    """Elements of a flat node at constant places; the node itself where these are all of it in order."""
-    if len(places) == flat.type.size and (places == np.arange(len(places))).all():
-        return flat
-    return build.take(flat, constant(places.astype(np.int64), graph=flat.graph), 0)

@@ -1,9 +1,10 @@
 """Sparse Jacobians in one pass: dy/dx as a sum of structured terms, each evaluated at its entries only.
 
 For a stencil every term is a shift with a diagonal: its values are a handful of elementwise kernels over the grid, and
-no seed is swept.  Entries whose factors are all constant are computed here and now.  The values of all terms stand one
-after the other in a **source** vector, with the distinct constants before them; an entry reads its contributions from
-there in **layers**, the k-th layer holding the k-th contribution of every entry.
+no seed is swept.  Entries whose factors are all constant are computed here and now.  Where the rows allow it, the
+entries are choices among row vectors (see `rowwise`).  Else the values of all terms stand one after the other in a
+**source** vector, with the distinct constants before them; an entry reads its contributions from there in **layers**,
+the k-th layer holding the k-th contribution of every entry.
 
     source   [constants.., term 0.., term 1.., ..]
     data     source[layer 0] + source[layer 1] + .. + constants of entries that have other contributions too
@@ -12,22 +13,22 @@ there in **layers**, the k-th layer holding the k-th contribution of every entry
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from graphc.ir import build
 from graphc.ir.linmap import LinMap, Term, identity
-from graphc.ir.linmap.tensors import arranged, elementwise_product, scaled
 from graphc.ir.linmap.term import Opaque
 from graphc.ir.node import Node, constant, default_graph
 from graphc.ir.types import numpy_dtype
 
 from ..differentiate import Between
-from .compressed import merged_terms, sweep, taken
-from .entries import Constants, Entries, entries, static_sizes
+from .compressed import merged_terms, sweep
+from .entries import Constants, entries
 from .pattern import Locals, Pattern, Piece, known_size
+from .rowwise import Contribution, by_rows
+from .values import known_values, taken, values_node
 
 Array = np.ndarray[Any, Any]
 
@@ -50,16 +51,7 @@ def terms_between(part: Between, locals_: Locals, y: Node, x: Node, *, is_forwar
     return None if found is None else [term for term in found if isinstance(term, Term)]
 
 
-@dataclass(frozen=True, eq=False)
-class Contributions:
-    """Values that are added to entries: of a node (`values`) at `places`, to the entries `targets`."""
-
-    values: Node
-    places: Array
-    targets: Array
-
-
-def data_of(terms: Sequence[Term], pattern: Pattern, constants: Constants, dtype: str,
+def data_of(terms: Sequence[Term], pattern: Pattern, constants: Constants, y: Node, x: Node,
             source_of_entry: Array | None = None) -> Node | None:
     """The values of the pattern's entries, in order; None where a term depends on run-time indices.
 
@@ -68,7 +60,7 @@ def data_of(terms: Sequence[Term], pattern: Pattern, constants: Constants, dtype
     needed = np.zeros(pattern.nnz, bool)
     needed[source_of_entry if source_of_entry is not None else slice(None)] = True
     base = np.zeros(pattern.nnz)
-    found: list[Contributions] = []
+    found: list[Contribution] = []
     for term in terms:
         where = entries(term, constants)
         if not where.is_exact:
@@ -80,53 +72,16 @@ def data_of(terms: Sequence[Term], pattern: Pattern, constants: Constants, dtype
         if known is not None:
             base += np.bincount(targets, weights=known[places], minlength=pattern.nnz)
         elif len(places):
-            found.append(Contributions(values_node(term, where, dtype), places, targets))
+            found.append(Contribution(term, where, places, targets))
+    laid_out = by_rows(found, base, pattern, y, x) if found and source_of_entry is None else None
+    if laid_out is not None:
+        return laid_out
     wanted = source_of_entry if source_of_entry is not None else np.arange(pattern.nnz)
-    return assembled(found, base, wanted, dtype)
-
-
-# -- values of a term at its points --
-def known_values(term: Term, where: Entries, constants: Constants) -> Array | None:
-    """The values at all points, where every factor is constant."""
-    values = [constants.value(node) for node, _ in term.factors]
-    if any(value is None for value in values):
-        return None
-    shape = np.broadcast_shapes(*(column.shape for column in where.columns.values()))
-    total: Any = np.full(shape, term.coef)
-    for value, (_, atoms) in zip(values, term.factors):
-        assert value is not None
-        total = total * value[tuple(where.columns[a] for a in atoms)]
-    return np.asarray(total, np.float64).reshape(-1)
-
-
-def values_node(term: Term, where: Entries, dtype: str) -> Node:
-    """The values at all points, as a flat node."""
-    sizes = static_sizes(term)
-    ordered = sorted(term.factors, key=lambda f: known_size(f[0]))
-    if where.free is not None:
-        total = scaled(ordered[0][0], term.coef), ordered[0][1]
-        for factor in ordered[1:]:
-            both = tuple(a for a in where.free if a in total[1] or a in factor[1])
-            total = elementwise_product(total, factor, both, dict(enumerate(sizes)))
-        node = arranged(total, where.free, dict(enumerate(sizes)))
-    else:
-        node = scaled(at_points(ordered[0], where, sizes), term.coef)
-        for factor in ordered[1:]:
-            node = build.elementwise("mul", node, at_points(factor, where, sizes))
-    return build.cast(build.reshape(node, (node.type.size,)), dtype)
-
-
-def at_points(factor: tuple[Node, tuple[int, ...]], where: Entries, sizes: Sequence[int]) -> Node:
-    node, atoms = factor
-    length = len(next(iter(where.columns.values())))
-    places: Any = np.zeros(length, np.int64)
-    for atom in atoms:
-        places = places * sizes[atom] + where.columns[atom]
-    return taken(build.reshape(node, (node.type.size,)), places)
+    return assembled(found, base, wanted, y.type.dtype)
 
 
 # -- assembly --
-def assembled(found: Sequence[Contributions], base: Array, wanted: Array, dtype: str) -> Node:
+def assembled(found: Sequence[Contribution], base: Array, wanted: Array, dtype: str) -> Node:
     """Constants and contributions summed per entry, for the wanted entries."""
     graph = default_graph()
     if not found:
@@ -136,14 +91,15 @@ def assembled(found: Sequence[Contributions], base: Array, wanted: Array, dtype:
         dynamic[part.targets] = True
     fixed = np.flatnonzero(~dynamic)
     distinct, of_entry = np.unique(base[fixed], return_inverse=True)
-    if not (distinct == 0).any():
-        distinct = np.append(distinct, 0.0)
-    zero = int(np.flatnonzero(distinct == 0)[0])
-    offsets = np.cumsum([len(distinct), *(known_size(part.values) for part in found)])
+    if sum(len(part.targets) for part in found) + len(fixed) > len(base) and not (distinct == 0).any():
+        distinct = np.append(distinct, 0.0)  # what a layer holds for entries without a k-th contribution
+    values = [values_node(part.term, part.where, dtype) for part in found]
+    offsets = np.cumsum([len(distinct), *map(known_size, values)])
     places = np.concatenate([of_entry, *(p.places + start for p, start in zip(found, offsets))])
     targets = np.concatenate([fixed, *(p.targets for p in found)])
-    numbers = constant(distinct.astype(numpy_dtype(dtype)), dtype, graph=graph)
-    source = build.concat([numbers, *(p.values for p in found)], 0)
+    numbers = [constant(distinct.astype(numpy_dtype(dtype)), dtype, graph=graph)] if len(distinct) else []
+    source = build.concat([*numbers, *values], 0)
+    zero = int(np.append(np.flatnonzero(distinct == 0), 0)[0])
     total = summed(source, places, targets, wanted, zero, len(base))
     beside = np.where(dynamic, base, 0.0)[wanted]
     if not beside.any():

@@ -1,9 +1,9 @@
 """Forms: linear maps without their nodes, on which plans are searched.
 
-A **form** is the structure of a map (interned, `kind`) and a name for each of its factors.  What is done to maps once is
-done to all of the same kinds whose names coincide in the same places: the price and the structure of the result are
-remembered, and a step of a search costs a dictionary look-up.  A new factor is named by the step and the names that made
-it, so equal products have equal names, are known to be equal when maps are added, and are charged once (`Bill`).
+A **form** is the structure of a map (interned, `kind`) and a name for each of its factors.  What is done to maps once
+is done to all of the same kinds whose names coincide in the same places: the price and the structure of the result are
+remembered, and a step of a search costs a dictionary look-up.  A new factor is named by the step and the names that
+made it, so equal products have equal names, are known to be equal when maps are added, and are charged once (`Bill`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Forms:
         return self.kinds[form.kind].pieces
 
     # -- steps --
-    def step(self, what: Hashable, function: Callable[..., LinMap], forms: Sequence[Form]) -> tuple[int, Form, Hashable]:
+    def step(self, what: Hashable, function: Callable[..., LinMap],
+             forms: Sequence[Form]) -> tuple[int, Form, Hashable]:
         """The price of function(*maps), the form of its result, and the name of the step."""
         self.taken += 1
         names: dict[int, int] = {}
@@ -176,13 +177,14 @@ def form_graph(forms: Forms, linear: Linear[LinMap]) -> Linear[Form]:
     """The linearised graph with forms on its edges."""
     with forms.graph:
         edges = {edge: forms.of(linear.edges[edge]) for edge in sorted(linear.edges)}
-    return Linear(linear.nodes, edges, linear.sources, linear.sinks, linear.skipped)
+    return replace(linear, edges=edges)  # type: ignore[arg-type, return-value]
 
 
 def structure_key(forms: Forms, linear: Linear[Form]) -> Hashable:
     """Equal for linearised graphs on which the same plans cost the same."""
     edges = tuple((edge, forms.kinds[form.kind].key, form.names) for edge, form in linear.edges.items())
-    return edges, linear.sources, linear.sinks, tuple(sorted(linear.skipped)), tuple(n.type for n in linear.nodes)
+    return (edges, linear.sources, linear.sinks, tuple(sorted(linear.skipped)), linear.symmetric,
+            tuple((n.op.name, n.type) for n in linear.nodes))
 
 
 # -- walks over the nodes of a map --
@@ -193,8 +195,8 @@ def node_key(node: Node) -> tuple[Type, bool]:
 def piece_key(piece: Term | Opaque, number: dict[Node, int]) -> Hashable:
     if isinstance(piece, Opaque):
         return piece
-    return (piece.out, piece.inn, piece.sizes, piece.coef, tuple((number[node], atoms) for node, atoms in piece.factors),
-            tuple((v.target, v.base, v.strides, -1 if v.index is None else number[v.index], v.labels)
+    return (piece.out, piece.inn, piece.sizes, piece.coef,
+            tuple((number[node], atoms) for node, atoms in piece.factors), tuple((v.target, v.base, v.strides, -1 if v.index is None else number[v.index], v.labels)
                   for v in piece.views))
 
 

@@ -2,8 +2,8 @@
 
     forward   256*batch            reverse   32*batch**2           reverse where batch < 8, forward where batch >= 8
 
-Prices are polynomials in the symbols of the sizes.  A plan that costs at least as much as another for all sizes is dropped;
-each that is left has a guard, the closed-form condition under which it costs no more than any of the others.
+Prices are polynomials in the symbols of the sizes.  A plan that costs at least as much as another for all sizes is
+dropped; each that is left has a guard, the closed-form condition under which it costs no more than any of the others.
 """
 
 from __future__ import annotations

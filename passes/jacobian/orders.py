@@ -3,7 +3,7 @@
     folded       vertices between two diagonals, or next to a pure relabelling: eliminated first, it is never dearer
     greedy       the vertex that a rule prefers, again and again (Markowitz, fill-aware, lowest relative Markowitz)
     subset_dp    the cheapest order of few vertices: what is left after eliminating a set does not depend on the order
-    restarted    all others descending (or ascending), a bottleneck last: many inputs behind it share what leads out of it
+    restarted    all others descending, bottlenecks last: many inputs behind one share what leads out of it
     improved     seeded local search around an order, for so many steps: the same for the same graph on every machine
 """
 

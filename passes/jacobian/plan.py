@@ -1,7 +1,7 @@
 """The plan of a Jacobian: of all candidates the one that costs least, its finish included.
 
     plan = plan_of(linearised([y], [x]))         plan.order is all that execution needs
-    maps = executed(plan, linearised([y], [x]))  the same walk as the pricing, on real maps
+    executed(plan, linearised([y], [x]))         the same walk as the pricing, on real maps; written out
 
 Candidates are compared on forms first.  Those that come near the best, and forward and reverse unless they are far off,
 are then priced exactly on ghosts, and the least of them wins, so that a plan is never dearer than forward or reverse.
@@ -17,18 +17,20 @@ from typing import Any, NamedTuple
 
 from graphc.ir.dims import Dim
 from graphc.ir.errors import GraphError, user_line
-from graphc.ir.linmap import LinMap
+from graphc.ir.linmap import LinMap, dense_node
 from graphc.ir.linmap.contract import estimate
 from graphc.ir.linmap.term import Size
+from graphc.ir.node import Node
 
 from .candidates import STEPS_A_SECOND, Candidate, candidates
 from .elimination import jacobian_maps
+from .engines import SCALAR, Engine, built, coloured, scalar_code, tensor_arithmetic
 from .explain import explained, formula_of, latex_of
 from .forms import Form, Forms, form_graph, forms_for, structure_key
 from .orders import form_price, improved
 from .guards import Alternative, alternatives
 from .pricing import Price, exact_price
-from .tensor import Linear, Pair, ghosted, has_opaque
+from .tensor import Edge, Linear, Pair, ghosted, has_opaque
 
 CONTENDERS = 4  # candidates near the best that are priced exactly
 NEAR = 1.5  # times the best price on forms: farther ones are not
@@ -59,8 +61,10 @@ class Plan:
     pricing: Callable[[Candidate], Price] = field(repr=False)
     structure: Hashable = field(repr=False)
     notes: tuple[str, ...] = ()
-    alternatives: tuple[Alternative, ...] = field(repr=False, default=())  # where symbolic sizes decide: all that can win
+    alternatives: tuple[Alternative, ...] = field(repr=False, default=())  # all that can win, where sizes decide
     executed: int | None = None
+    engine: str = ""  # where it is no elimination of the tensor graph: the name of the engine that builds it
+    others: tuple[Rival, ...] = field(repr=False, default=())  # rivals of other engines
 
     @property
     def multiplications(self) -> Size:
@@ -70,11 +74,13 @@ class Plan:
     def rejected(self) -> tuple[Rival, ...]:
         """Every other candidate with its exact price."""
         prices = [(c.name, self.pricing(c)) for c in self.rivals]
-        return tuple(Rival(name, price.total, price.nbytes) for name, price in prices)
+        return (*(Rival(name, price.total, price.nbytes) for name, price in prices), *self.others)
 
     @cached_property
     def bracketing(self) -> str:
         """The products as a formula."""
+        if self.engine:
+            return self.engine
         return formula_of(self.linear, self.order)
 
     def explain(self) -> str:
@@ -83,6 +89,8 @@ class Plan:
 
     def latex(self) -> str:
         """The bracketing as LaTeX."""
+        if self.engine:
+            return rf"\text{{{self.engine}}}"
         return latex_of(self.linear, self.order)
 
     def at(self, **sizes: int) -> Plan:
@@ -151,8 +159,30 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
         raise no_room(limits.memory, min(pricing(c).nbytes for _, c in found))
     price, rivals = pricing(chosen), tuple(c for _, c in found if c is not chosen)
     notes = () if limits.threads == 1 else (f"done after {price.span} multiplications on {limits.threads} threads",)
-    return Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes, proof(price, found, limits),
+    plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes, proof(price, found, limits),
                 ghosts_of, rivals, pricing, structure, notes, choices(found, pricing))
+    return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits)
+
+
+def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits) -> Plan:
+    """The plan, or that of another engine where this is better."""
+    engines = [e for e in (scalar_code(linear, limits.budget), *coloured(linear)) if e is not None]
+    own = Candidate(plan.name, plan.order)
+    for e in engines:
+        if (limits.memory is None or e.nbytes <= limits.memory) and is_better(e, plan, linear):
+            price = Price(e.multiplications, 0, e.nbytes, e.multiplications)
+            plan = replace(plan, name=e.name, engine=e.name, order=e.order, products=price.products, finish=0,
+                           bytes=e.nbytes, rivals=(own, *plan.rivals) if not plan.engine else plan.rivals,
+                           proven=UNPROVEN, notes=(*plan.notes, e.note), alternatives=())
+    others = [Rival(e.name, e.multiplications, e.nbytes) for e in engines if e.name != plan.engine]
+    return replace(plan, others=tuple(others))
+
+
+def is_better(e: Engine, plan: Plan, linear: Linear[LinMap]) -> bool:
+    """Scalar code by the arithmetic of values and Jacobians, sweeps by their multiplications."""
+    if e.name == SCALAR:
+        return e.arithmetic < tensor_arithmetic(linear, plan.order)
+    return plan.engine != SCALAR and e.multiplications < estimate(plan.multiplications)
 
 
 def choices(found: Sequence[tuple[float, Candidate]], pricing: Callable[[Candidate], Price]
@@ -184,6 +214,8 @@ def locally(forms: Forms, shapes: Linear[Form], found: Sequence[tuple[float, Can
 
 
 EXACT = "exact elimination"
+FREE = "proven: it costs nothing"
+UNPROVEN = "not proven; the least of the candidates, and never more than forward or reverse"
 
 
 def contenders(found: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
@@ -209,16 +241,38 @@ def proof(price: Price, found: Sequence[tuple[float, Candidate]], limits: Limits
     if limits.threads > 1 or limits.memory is not None:
         return "not proven under these limits; the best of the candidates"
     if estimate(price.total) == 0:
-        return "proven: it costs nothing"
+        return FREE
     if any(c.name == EXACT for _, c in found):
         return "proven over all elimination orders of the folded graph, by dynamic programming over sets of vertices"
-    return "not proven; the least of the candidates, and never more than forward or reverse"
+    return UNPROVEN
 
 
-def executed(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, LinMap]:
-    """The maps of all wanted pairs, multiplied in the order of the plan."""
-    forms = forms_for(linear)
-    if structure_key(forms, form_graph(forms, linear)) != plan.structure:
-        raise GraphError(f"jacobian: the plan {plan.name!r} was made for another graph: it has {len(plan.linear.nodes)} "
-                         f"vertices, this one {len(linear.nodes)}\n  at {user_line()}")
-    return jacobian_maps(linear, plan.order)
+def executed(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, Node | None]:
+    """The dense Jacobian of every wanted pair as the plan says; None where it is structurally zero."""
+    if skeleton(plan.linear) != skeleton(linear):
+        raise GraphError(f"jacobian: the plan {plan.name!r} was made for another graph: it has "
+                         f"{len(plan.linear.nodes)} vertices and {len(plan.linear.edges)} local maps, this one "
+                         f"{len(linear.nodes)} and {len(linear.edges)}\n  at {user_line()}")
+    if plan.engine:
+        found = built(plan.engine, plan.order, linear)
+        return {pair: found.get(pair) for pair, _ in linear.pairs()}
+    return multiplied(linear, plan.order)
+
+
+def multiplied(linear: Linear[LinMap], order: Iterable[int]) -> dict[Pair, Node | None]:
+    """The same in an elimination order."""
+    maps = jacobian_maps(linear, order)
+    return {pair: written(linear, edge, maps[pair]) for pair, edge in linear.pairs()}
+
+
+def written(linear: Linear[LinMap], edge: Edge | None, m: LinMap) -> Node | None:
+    if edge is None or not m:
+        return None
+    y, x = linear.nodes[edge[0]].type, linear.nodes[edge[1]].type
+    return dense_node(m, y.shape, x.shape, y.dtype)
+
+
+def skeleton(linear: Linear[Any]) -> Hashable:
+    """What a plan needs to be the same in a graph that it is carried out on."""
+    return (tuple(sorted(linear.edges)), linear.sources, linear.sinks, linear.skipped, linear.symmetric,
+            tuple(node.type for node in linear.nodes))

@@ -5,8 +5,8 @@
     bytes      the most that is held at a time, dense results included
     span       multiplications until the last of several threads is done, every product on one thread
 
-Bytes follow the order of execution: a local partial exists once its vertex is evaluated, and a product is made as soon as
-its factors exist.  So forward mode holds little, and what reverse mode holds until the last vertex is evaluated, its
+Bytes follow the order of execution: a local partial exists once its vertex is evaluated, and a product is made as soon
+as its factors exist.  So forward mode holds little, and what reverse mode holds until the last vertex is evaluated, its
 tape, is counted.  Leaves are in memory anyway; views take none; symbolic sizes count with a typical length.
 """
 

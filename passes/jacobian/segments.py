@@ -1,18 +1,16 @@
-"""Segments: a linearised graph cut at the vertices that all paths cross, and the bracketing of the chain that they form.
+"""Segments: a linearised graph cut at the vertices that all paths cross, and the bracketing of the chain of them.
 
     x --A--> h --(sin, cos, *)--> u --B--> y        separators h, u; elements A, (h..u), B
 
-Element k runs from separator k to separator k + 1 (the ends stand for all sources and all sinks).  The chain is searched
-by `best_bracketing` with this model: a product is the set of edges between two separators, each with its form.  Where an
-element is a single edge its matrix is given, and applying it is multiplying by it.
+Element k runs from separator k to separator k + 1 (the ends stand for all sources and all sinks).  The chain is
+searched by `best_bracketing` with this model: a product is the set of edges between two separators, each with its form.
+Where an element is a single edge its matrix is given, and applying it is multiplying by it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
 from .bracketing import Adjoint, Bracketing, Leaf, Multiply, Tangent, postorder
 from .chain import Accumulated, Priced
 from .elimination import Walk
@@ -24,7 +22,7 @@ Block = tuple[tuple[Edge, Form], ...]
 
 @dataclass(frozen=True)
 class Segments:
-    """`cuts` are the inner separators, ascending; element k has the vertices `interiors[k]` and the edges `edges[k]`."""
+    """`cuts` are the inner separators, ascending; element k has its vertices in `interiors` and its edges in `edges`."""
 
     cuts: tuple[int, ...]
     interiors: tuple[tuple[int, ...], ...]
@@ -36,20 +34,17 @@ def segments(linear: Linear[Map]) -> Segments:
     inner = linear.inner
     starts = [v for v in linear.sources if v is not None]
     ends = [v for v in linear.sinks if v is not None]
+    is_inner = frozenset(inner)
     farthest: dict[int, int] = dict.fromkeys(starts, 0)
     for j, i in linear.edges:
         farthest[i] = max(farthest.get(i, 0), j)
     cuts: list[int] = []
     reach, last_start, first_end = 0, max(starts, default=0), min(ends, default=0)
     for v in range(len(linear.nodes)):
-        if v in inner_set(inner) and reach <= v and v > last_start and v < first_end:
+        if v in is_inner and reach <= v and v > last_start and v < first_end:
             cuts.append(v)
         reach = max(reach, farthest.get(v, 0))
     return split_at(linear, inner, cuts)
-
-
-def inner_set(inner: tuple[int, ...]) -> frozenset[int]:
-    return frozenset(inner)
 
 
 def split_at(linear: Linear[Map], inner: Iterable[int], cuts: Sequence[int]) -> Segments:
@@ -144,10 +139,3 @@ def order_of(tree: Bracketing, parts: Segments) -> tuple[int, ...]:
                     order += (parts.cuts[k], *parts.interiors[k][::-1])
                 reach.append((first, reach.pop()[1]))
     return tuple(order)
-
-
-def describe(linear: Linear[Any], parts: Segments) -> list[str]:
-    """A line per element: where it runs, and how many vertices lie inside."""
-    names = ["x", *(linear.nodes[v].name for v in parts.cuts), "y"]
-    return [f"F{k}: {a} -> {b}" + (f", {len(inner)} vertices inside" if inner else "")
-            for k, (a, b, inner) in enumerate(zip(names, names[1:], parts.interiors))]

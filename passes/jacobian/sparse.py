@@ -26,10 +26,11 @@ from graphc.ir.types import numpy_dtype
 
 from ..differentiate import Between, between
 from .colouring import bicolouring, column_colouring, count, row_colouring, star_colouring
-from .compressed import compressed, taken
+from .compressed import compressed
 from .direct import data_of, terms_between
 from .entries import Constants
 from .pattern import Locals, Pattern, from_keys, known_size, local_pieces, pattern_between
+from .values import taken
 
 Array = np.ndarray[Any, Any]
 
@@ -143,9 +144,10 @@ def direct_ways(problem: Problem, source_of_entry: Array | None) -> Iterator[Way
         terms = terms_between(problem.part, problem.locals, problem.y, problem.x, is_forward=is_forward)
         if terms is None:
             continue
-        data = data_of(terms, problem.pattern, problem.constants, problem.y.type.dtype, source_of_entry)
-        if data is not None:
-            found.append(priced("direct", problem, data, 0, 0))
+        for source in (None,) if source_of_entry is None else (None, source_of_entry):
+            data = data_of(terms, problem.pattern, problem.constants, problem.y, problem.x, source)
+            if data is not None:
+                found.append(priced("direct", problem, data, 0, 0))
     if found:
         yield min(found, key=lambda way: way.cost)
 

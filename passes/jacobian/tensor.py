@@ -4,7 +4,8 @@
 
 Vertices are numbered in a topological order.  Every x is a source (no edge enters it) and every y a sink (none leaves
 it): where a node is both, or lies between, the source or sink is a vertex of its own, tied to it by an identity.  All
-other vertices are inner; eliminating all of them, in any order, leaves the Jacobians on the edges from sources to sinks.
+other vertices are inner; eliminating all of them, in any order, leaves the Jacobians on the edges from sources to
+sinks.
 
 The maps on the edges are of one of three kinds, which the same walks serve: real ones, over nodes of the user's graph;
 ghosts, over placeholders of a graph of their own, with which a plan is priced exactly; and forms (`forms`), on which
@@ -26,6 +27,7 @@ from graphc.ir.node import Graph, Node, ancestors, located, make
 from graphc.ir.types import Shape
 
 from ..differentiate import between
+from .numbering import numbered
 
 Map = TypeVar("Map")
 Other = TypeVar("Other")
@@ -42,6 +44,7 @@ class Linear(Generic[Map]):
     sources: tuple[int | None, ...]  # the vertex of every x; None where no y depends on it
     sinks: tuple[int | None, ...]
     skipped: frozenset[Pair] = frozenset()  # pairs that nobody asks for
+    symmetric: bool = False  # the matrix of all rows and columns is symmetric, the ys in the order of the xs
 
     @property
     def inner(self) -> tuple[int, ...]:
@@ -69,9 +72,11 @@ class Linear(Generic[Map]):
                 for p, t in enumerate(self.sinks) for q, s in enumerate(self.sources) if (p, q) not in self.skipped]
 
 
-def linearised(ys: Sequence[Node], xs: Sequence[Node], skipped: Iterable[Pair] = ()) -> Linear[LinMap]:
+def linearised(ys: Sequence[Node], xs: Sequence[Node], skipped: Iterable[Pair] = (), *,
+               symmetric: bool = False) -> Linear[LinMap]:
     """The linearised graph between the xs and the ys, pruned to what lies on a path."""
     part = between(ys, xs)
+    part.nodes[:] = numbered(part, ys)
     used = {operand for node in part.nodes for operand, _ in part.edges(node)}
     nodes: list[Node] = []
     edges: dict[Edge, LinMap] = {}
@@ -94,7 +99,7 @@ def linearised(ys: Sequence[Node], xs: Sequence[Node], skipped: Iterable[Pair] =
                 edges[vertex[node], vertex[operand]] = local
     sinks = sink_vertices(ys, used, vertex, nodes, edges)
     found = Linear(tuple(nodes), edges, tuple(sources.get(x) for x in xs), tuple(sinks.get(y) for y in ys),
-                   frozenset(skipped))
+                   frozenset(skipped), symmetric)
     return replace(found, edges=live_edges(found))
 
 
@@ -138,7 +143,7 @@ def reached(starts: Iterable[int | None], arrows: Sequence[tuple[int, int]]) -> 
 class Ghosts:
     """Placeholders that stand for the factors of local maps; `time` has the vertex that each belongs to.
 
-    Opaque pieces are code over the user's nodes: a graph that has one is its own ghost, and `given` what it has already.
+    Opaque pieces are code over the user's nodes: a graph that has one is its own ghost, with all that it has as given.
     """
 
     def __init__(self, graph: Graph | None = None) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 import math
 import random
 
-from .graph import Order, members
+from .graph import Order, cost_of, members
 from .linearise import Linear
 from .search import moved
 
 Matrix = list[list[int]]
 Wanted = Callable[[int, int], bool]  # whether entry (row, column) is asked for
-TRIALS = 1500  # orders that count as a second
+WORK = 800_000  # products and operations of tried orders that count as a second
 COOLING = (1.5, 0.2)
 
 
@@ -74,7 +74,7 @@ def improved(linear: Linear, orders: Sequence[Order], budget: float, wanted: Wan
     cost, k = min(costs)
     order = best = orders[k]
     best_cost = cost
-    trials = int(budget * TRIALS) if len(order) > 1 else 0
+    trials = int(budget * WORK / (cost + cost_of(linear.dag, order) + 1)) if len(order) > 1 else 0
     hot, cold = COOLING
     for trial in range(trials):
         low, stretch = moved(order, noise)

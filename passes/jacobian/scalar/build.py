@@ -74,8 +74,10 @@ class Emission:
         return len({value for value in wanted if self.needs_negation(value)})
 
     def needs_negation(self, value: int) -> bool:
-        is_given = value >> 1 in self.given and value in self.expressions.nodes
-        return bool((value & 1) ^ self.signs[value >> 1]) and value >> 1 not in self.expressions.numbers and not is_given
+        row, nodes = value >> 1, self.expressions.nodes
+        if row in self.expressions.numbers or (row in self.given and value in nodes):
+            return False
+        return bool((value & 1) ^ self.signs[row])
 
     def known(self, row: int) -> tuple[Node, int] | None:
         """The node that computes the row, and its sign, where it is not to be built: it is there, or no arithmetic."""

@@ -3,20 +3,20 @@
     found = scalar_candidate(ys, xs, budget=1.0)
     found.cost         operations of the ys and their Jacobian together, after common subexpressions
     found.published    products of this order in the model in which every product counts
-    found.fewest       the fewest such products of any order that was found
+    found.fewest       the fewest such products of any order that was found of the graph as it is
     found.order        the elimination order: numbers of vertices of `found.linear.dag`
     found.build()      rows[y][x], nodes of shape y.shape + x.shape
 
 The ys and xs are scalars, or a batch of them (all nodes elementwise, of one shape), or small static tensors that can be
-taken apart (`expand`); anything else gives None.  Orders are searched in both models of cost; the best of them are
-improved and compared by the operations that are left, forward and reverse among them.
+taken apart (`expand`); anything else gives None.  Orders are searched in both models of cost, on the graph as it is and
+with its quotients split; the best of them, forward and reverse among them, are improved and compared by the operations
+that are left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +26,12 @@ from graphc.ir.node import Node, located
 
 from .accumulate import Wanted, accumulate, entries, everything, improved, operations
 from .build import cost_of_nodes, nodes_of
-from .expand import Elements, Expanded, assembled, expand
+from .expand import Elements, Expanded, assembled, elements, expand
 from .factors import factored
 from .graph import Order, cost_of
 from .heuristics import forward, reverse
 from .linearise import Linear, linearise
+from .quotients import with_quotients
 from .search import plans
 
 PRODUCTS_SHARE, OPERATIONS_SHARE, LAST_SHARE = 0.35, 0.25, 0.2  # of the budget; the last one twice, for two seeds
@@ -76,17 +77,17 @@ class ScalarCandidate:
         for r, row in enumerate(matrix):
             for c, entry in enumerate(row):
                 grid[r, c] = entry
-        rows = np.split(grid, np.cumsum([y.size for y in ys])[:-1])
+        rows = np.split(grid, np.cumsum([elements(y) for y in ys])[:-1])
         starts = self.starts()
-        return [[assembled(part[:, starts[x]:starts[x] + int(x.size)].reshape(y.shape + x.shape), y.dtype)  # type: ignore[arg-type]
-                 for x in xs] for y, part in zip(ys, rows)]
+        return [[assembled(part[:, starts[x]:starts[x] + elements(x)].reshape(y.shape + x.shape), y.dtype) for x in xs]
+                for y, part in zip(ys, rows)]
 
     def starts(self) -> dict[Node, int]:
         found: dict[Node, int] = {}
         at = 0
         for x in dict.fromkeys(self.shapes[1]):
             found[x] = at
-            at += int(x.size)  # type: ignore[arg-type]
+            at += elements(x)
         return found
 
 
@@ -110,13 +111,25 @@ def scalar_candidate(ys: Sequence[Node], xs: Sequence[Node], budget: float = 1.0
     if linear is None or not linear.ys:
         return None
     wanted: Wanted = upper if symmetric else everything
-    orders, proven = searched(linear, budget, wanted, seed) if order is None else ([tuple(order)], False)
+    halves = None if order is not None else with_quotients(linear)
+    share = budget if halves is None else budget / 2
+    orders, proven = searched(linear, share, wanted, seed) if order is None else ([tuple(order)], False)
     fewest = min(cost_of(linear.dag, one) for one in orders)
-    cost, values, chosen = min((priced(linear, one, wanted) for one in orders), key=lambda found: found[0])
+    tried = [(linear, one) for one in orders]
+    if halves is not None:
+        tried += [(halves, one) for one in searched(halves, share, wanted, seed)[0]]
+    (cost, values, chosen), linear = min(((priced(one, path, wanted), one) for one, path in tried),
+                                         key=lambda found: found[0][0])
     places = tuple((r, c) for r in range(len(linear.rows)) for c in range(len(linear.columns)) if wanted(r, c))
     published = cost_of(linear.dag, chosen)
     return ScalarCandidate(linear, chosen, places, values, (cost + linear.negations) * linear.ys[0].size, published,
                            fewest, proven, symmetric, (ys, xs), expanded)
+
+
+def scalar_jacobian(ys: Sequence[Node], xs: Sequence[Node], order: Sequence[int]) -> list[list[Node]] | None:
+    """The Jacobian as scalar code in a given elimination order, or None where it is none."""
+    found = scalar_candidate(ys, xs, order=order)
+    return None if found is None else found.build()
 
 
 def upper(row: int, column: int) -> bool:

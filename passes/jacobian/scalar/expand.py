@@ -43,7 +43,7 @@ def expand(ys: Sequence[Node], xs: Sequence[Node], limit: int = MOST_OPERATIONS)
     targets = set(xs)
     if any(node in targets for node in live) or not all(is_static(node) for node in (*ys, *xs, *live)):
         return None
-    if any(not is_float(node.dtype) or node.op.name not in ELEMENTS and node.op.kind != "elementwise" for node in live):
+    if not all(is_float(node.dtype) and (node.op.name in ELEMENTS or node.op.kind == "elementwise") for node in live):
         return None
     if sum(operations(node) for node in live) > limit or sum(elements(x) for x in xs) > limit:
         return None
@@ -64,7 +64,8 @@ def is_static(node: Node) -> bool:
 
 
 def elements(node: Node) -> int:
-    return int(node.size)  # type: ignore[arg-type]
+    assert isinstance(node.size, int)
+    return node.size
 
 
 def operations(node: Node) -> int:
@@ -110,7 +111,8 @@ def expanded(node: Node, parts: Parts) -> Elements | None:
     if node.op.kind == "elementwise":
         found = np.empty(node.shape, object)
         for index in np.ndindex(found.shape):
-            found[index] = make(node.op.name, [o[index] for o in operands], graph=node.graph, **node.attrs)
+            at: list[Node] = [o[index] for o in operands]  # type: ignore[misc]
+            found[index] = make(node.op.name, at, graph=node.graph, **node.attrs)
         return found
     return ELEMENTS[node.op.name](node, *operands)
 
@@ -154,7 +156,7 @@ def folded(op: str, empty: float) -> Callable[[Node, Elements], Elements]:
         rows = x.transpose(*rest, *axes).reshape(*(x.shape[k] for k in rest), -1)
         found = np.empty(node.shape, object)
         for index in np.ndindex(found.shape):
-            found[index] = fold(op, rows[index], node, empty)
+            found[index] = fold(op, list(rows[index]), node, empty)
         return found
     return run
 
@@ -175,17 +177,26 @@ def einsum(node: Node, *operands: Elements) -> Elements:
         terms = []
         for rest in index_product(*(range(sizes[x]) for x in inner)):
             at = {**dict(zip(out, index)), **dict(zip(inner, rest))}
-            terms.append(fold("mul", [o[tuple(at[x] for x in labels)] for labels, o in zip(groups, operands)], node, 1))
+            factors: list[Any] = [o[tuple(at[x] for x in labels)] for labels, o in zip(groups, operands)]
+            terms.append(fold("mul", factors, node, 1))
         found[index] = fold("add", terms, node, 0)
     return found
 
 
 def indices_of(node: Node) -> tuple[Elements, ...] | None:
     """The values of constant index operands."""
-    if not all(o.op.name == "constant" or uniform_value(o) is not None for o in node.operands[1:]):
-        return None
-    return tuple(o.attrs["value"].array if o.op.name == "constant" else np.full(o.shape, uniform_value(o))  # type: ignore[arg-type]
-                 for o in node.operands[1:])
+    found: list[Elements] = []
+    for o in node.operands[1:]:
+        number = uniform_value(o)
+        if o.op.name != "constant" and number is None:
+            return None
+        found.append(o.attrs["value"].array if o.op.name == "constant" else np.full(shape_of(o), number))
+    return tuple(found)
+
+
+def shape_of(node: Node) -> tuple[int, ...]:
+    """The shape, which holds no symbols."""
+    return tuple(size for size in node.shape if isinstance(size, int))
 
 
 def gather(node: Node, x: Elements, *_: Elements) -> Elements | None:
@@ -198,7 +209,7 @@ def scatter_add(node: Node, u: Elements, *_: Elements) -> Elements | None:
     if indices is None:
         return None
     places = grid(dict(node.attrs), node.shape, u.shape, indices)
-    terms: dict[tuple[int, ...], list[Node]] = {}
+    terms: dict[tuple[int, ...], list[Any]] = {}
     for index in np.ndindex(u.shape):
         terms.setdefault(tuple(int(p[index]) for p in places), []).append(u[index])
     found = zeros(node)
@@ -243,7 +254,8 @@ ELEMENTS: dict[str, Callable[..., Elements | None]] = {
 def assembled(entries: Elements, dtype: str) -> Node:
     """One node of all these scalars; runs of known numbers become one constant."""
     if not entries.ndim:
-        return entries[()]  # type: ignore[no-any-return]
+        only: Any = entries[()]
+        return only  # type: ignore[no-any-return]
     graph = entries.flat[0].graph
     pieces: list[Node] = []
     numbers: list[Any] = []

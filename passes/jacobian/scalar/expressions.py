@@ -22,13 +22,17 @@ Row = tuple[str, tuple[int, ...]]
 
 @dataclass
 class Expressions:
-    """The rows that were made so far.  `nodes[value]` is a node that computes a value; `numbers[row]` a constant's."""
+    """The rows that were made so far.  `nodes[value]` is a node that computes a value; `numbers[row]` is a constant's.
+
+    `negated[row]` are operands that other ops, which pass no sign on, read with a minus.
+    """
 
     rows: list[Row] = field(default_factory=list)
     table: dict[tuple[object, ...], int] = field(default_factory=dict)
     nodes: dict[int, Node] = field(default_factory=dict)
     values: dict[Node, int] = field(default_factory=dict)
     numbers: dict[int, float] = field(default_factory=dict)
+    negated: dict[int, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.constant(0.0)
@@ -86,6 +90,8 @@ class Expressions:
             s, t = t, s
         if s >> 1 in self.numbers and t >> 1 in self.numbers:
             return self.constant((self.number(s) or 0.0) + (self.number(t) or 0.0))
+        if s == t and ("add", s & -2, s & -2) not in self.table:  # a constant meets others
+            return self.mul(self.constant(2.0), s)
         if s ^ t == 1:
             return ZERO
         sign, s, t = s & 1, s & -2, t ^ (s & 1)
@@ -98,6 +104,9 @@ class Expressions:
         a, b = s & -2, t & -2
         if b == ONE or (a == ZERO and b != ZERO):
             return a ^ sign
+        reciprocal = self.table.get(("div", ONE, b))
+        if reciprocal is not None and a != ONE and ("div", a, b) not in self.table:
+            return self.mul(a, reciprocal) ^ sign  # a product takes a quarter of the time
         return self.row(("div", a, b), "div", (a, b)) ^ sign
 
     # -- nodes --
@@ -118,9 +127,13 @@ class Expressions:
             return operands[0] ^ 1
         if op in ARITHMETIC:
             a, b = operands
-            return self.add(a, b ^ 1) if op == "sub" else getattr(self, op)(a, b)  # type: ignore[no-any-return]
+            return self.add(a, b ^ 1) if op == "sub" else {"add": self.add, "mul": self.mul, "div": self.div}[op](a, b)
         is_mask = op == "cast" and node.operands[0].dtype == "bool"
-        return self.row(("node", node.id), "mask" if is_mask else op, tuple(operands))
+        found = self.row(("node", node.id), "mask" if is_mask else op, tuple(operands))
+        signed = [value for o, value in zip(node.operands, operands) if value & 1 and o.op.name == "neg"]
+        if signed:
+            self.negated[found >> 1] = signed
+        return found
 
     # -- counting --
     def reachable(self, values: Iterable[int]) -> set[int]:
@@ -137,9 +150,11 @@ class Expressions:
         return seen
 
     def count(self, values: Iterable[int]) -> int:
-        """The operations of arithmetic that values take together, without changes of sign."""
-        rows = self.rows
-        return sum(rows[row][0] in COUNTED for row in self.reachable(values))
+        """The operations of arithmetic that values take together, without the changes of sign of the values."""
+        rows, negated = self.rows, self.negated
+        found = self.reachable(values)
+        inside = {value for row in found if row in negated for value in negated[row]} if negated else ()
+        return sum([rows[row][0] in COUNTED for row in found]) + len(inside)
 
     def signs(self, values: Iterable[int]) -> int:
         """About how many changes of sign results take: those of products, for a difference is written either way."""

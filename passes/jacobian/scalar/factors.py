@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from .expressions import ONE, Expressions
 
 ROUNDS = 4
+MOST_OPERATIONS = 6000  # above that, expressions stay as they are
 
 
 def factored(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int]) -> list[int]:
     """The wanted values, computed with as few operations as was found; those of `fixed` are computed as well."""
     best = list(wanted)
     cost = expressions.count([*fixed, *best])
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if cost <= MOST_OPERATIONS else 0):
         found = Factoring(expressions, best, fixed).result()
         new = expressions.count([*fixed, *found])
         if new >= cost:

@@ -17,7 +17,7 @@ from graphc.ir.types import is_float
 from ...differentiate import Between, between
 from ...rewrite import Table, rewrite, table
 from ...simplify import EXACT
-from .expressions import Expressions
+from .expressions import ARITHMETIC, Expressions
 from .graph import Dag, dag_of
 
 RULES: Table = table(*EXACT)
@@ -36,7 +36,7 @@ class Linear:
     rows: tuple[int | None, ...]  # the vertex of each y, None where it depends on no x
     columns: tuple[int, ...]  # the vertex of each x
     values: tuple[int, ...]  # of the ys themselves: operations that are there already
-    negations: int  # changes of sign among those, which have no rows in `expressions`
+    negations: int  # changes of sign among those that `expressions` does not count
 
 
 def is_scalar_code(part: Between, ys: Sequence[Node], xs: Sequence[Node]) -> bool:
@@ -69,7 +69,14 @@ def linearise(ys: Sequence[Node], xs: Sequence[Node]) -> Linear | None:
     edges = [(i, j, kind_of(expressions, value)) for j, row in enumerate(labels) for i, value in row.items()]
     dag = dag_of(len(labels), edges, range(len(xs)), [row for row in rows if row is not None])
     return Linear(dag, tuple(labels), expressions, xs, tuple(ys), rows, tuple(range(len(xs))),
-                  tuple(expressions.of_nodes(ys)), sum(node.op.name == "neg" for node in ancestors(ys)))
+                  tuple(expressions.of_nodes(ys)), absorbed_negations(ys))
+
+
+def absorbed_negations(ys: Sequence[Node]) -> int:
+    """Changes of sign that only products and sums read, which as expressions pass them on."""
+    nodes = ancestors(ys)
+    read = {o for node in nodes if node.op.name not in (*ARITHMETIC, "neg") for o in node.operands}
+    return sum(node.op.name == "neg" and node not in read for node in nodes)
 
 
 def partials_of(part: Between, inner: Sequence[Node], expressions: Expressions, xs: Sequence[Node]

@@ -22,7 +22,10 @@ from .heuristics import RULES, greedy, with_fill
 from .reductions import chain_vertices, twin_groups
 from .subset_dp import best_order, fits
 
-RATE = 250_000  # eliminations that count as a second
+RATE = 250_000  # eliminations that count as a second, in graphs of few edges
+DENSE = 4.0  # edges per vertex that make eliminations twice as long
+LARGE = 600  # vertices above which only quick rules are tried
+QUICK_RULES = ("forward", "reverse", "once_first", "markowitz")
 GREEDY_SHARE = 0.05  # of the budget, for greedy orders with noise
 HOT, COLD = 2.0, 0.12  # temperatures, in operations
 RESTARTS = 2
@@ -47,8 +50,9 @@ def plans(dag: Dag, budget: float, model: str = "products", seed: int = 0) -> li
         return [Plan((), 0, model, "none", True)]
     chains = chain_vertices(dag)
     rest = dag.after(chains)
+    names = RULES if len(dag.free) <= LARGE else QUICK_RULES
     found = [Plan(order, cost_of(dag, order, model), model, name)
-             for name, rule in RULES.items() for order in [rule(dag), (*chains, *rule(rest))]]
+             for name in names for order in [RULES[name](dag), (*chains, *RULES[name](rest))]]
     exact = exact_plan(dag, chains, rest) if model == "products" else None
     if exact is not None:
         found.insert(0, exact)
@@ -85,7 +89,8 @@ def exact_plan(dag: Dag, chains: Order, rest: Dag) -> Plan | None:
 def searched(dag: Dag, starts: Sequence[Order], budget: float, model: str, seed: int) -> list[tuple[Order, int]]:
     """Orders found from the best start and from noisy greedy ones, with their costs."""
     random_ = random.Random(seed)
-    allowance = int(budget * RATE)
+    edges = sum(mask.bit_count() for mask in dag.preds)
+    allowance = int(budget * RATE / (1 + edges / (DENSE * len(dag.free))))
     pool = {order: cost_of(dag, order, model) for order in starts}
     for _ in range(int(GREEDY_SHARE * allowance / (4 * len(dag.free)))):
         order = greedy(dag, with_fill, random_, 0.4)
@@ -129,7 +134,7 @@ class Walk:
             left -= self.try_stretch(low, new, limit) + 1
 
     def try_stretch(self, low: int, new: list[int], limit: float) -> int:
-        """Takes the new order of the stretch that begins at `low` if it costs at most `limit` more; returns the work."""
+        """Takes the new order of the stretch at `low` if it costs at most `limit` more; returns the eliminations."""
         high = low + len(new)
         allowed = sum(self.costs[low:high]) + limit
         state, work = self.state_at(low)

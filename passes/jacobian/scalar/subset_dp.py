@@ -65,7 +65,7 @@ def degrees(dag: Dag, neighbours: Sequence[int], groups: Sequence[Order], bit_of
             for w in range(words):
                 old = met[k, w, :half]
                 met[k, w, half:2 * half] = np.where(meets, old & gone[w] | met[u, w, :half], old)
-    return np.bitwise_count(met).sum(1, dtype=np.int32)
+    return np.asarray(np.bitwise_count(met).sum(1, dtype=np.int32))
 
 
 def in_words(mask: int, bit_of: dict[int, int], words: int) -> list[int]:
