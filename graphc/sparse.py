@@ -2,7 +2,7 @@
 
     >>> import graphc as gc
     >>> x = gc.placeholder("float64", (4,))
-    >>> found = sparse_jacobian(x[1:] * x[:-1], x)
+    >>> found = gc.sparse_jacobian(x[1:] * x[:-1], x)
     >>> found.shape, found.indptr.tolist(), found.indices.tolist()
     ((3, 4), [0, 2, 4, 6], [0, 1, 1, 2, 2, 3])
 """
@@ -94,7 +94,7 @@ def sparse_jacobian(y: Node, x: Node, order: str = "auto", *, unconnected: str =
 
         >>> import graphc as gc
         >>> x = gc.placeholder("float64", (1000,))
-        >>> sparse_jacobian(gc.sin(x), x).nnz
+        >>> gc.sparse_jacobian(gc.sin(x), x).nnz
         1000
     """
     y, x = one_each("sparse_jacobian", y, x, order, WAYS, unconnected)
@@ -108,7 +108,7 @@ def sparse_hessian(y: Node, x: Node, order: str = "auto", *, unconnected: str = 
 
         >>> import graphc as gc
         >>> x = gc.placeholder("float64", (1000,))
-        >>> sparse_hessian(gc.sum(x[1:] * x[:-1] ** 2), x).nnz
+        >>> gc.sparse_hessian(gc.sum(x[1:] * x[:-1] ** 2), x).nnz
         2997
     """
     y, x = one_each("sparse_hessian", y, x, order, HESSIAN_WAYS, unconnected)
