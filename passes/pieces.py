@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.ir.dims import Dim
+from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 
 from .builder import WIDE, Builder, Draft, finished
 from .coordinates import Coordinate, IndexRead, identity
+from .roots import estimate
+
+SMALL = 64  # elements of a piece that is written at once with many others
+MOST_PIECES = 256
 
 
 def zero_kernel(root: Node, roots: set[Node]) -> Draft:
@@ -30,14 +34,7 @@ def piecewise_kernels(root: Node, roots: set[Node]) -> list[Draft]:
     x = root.operands[0]
     own = identity(x.ndim)
     if root.op.name == "concat":
-        drafts: list[Draft] = []
-        start: int | Dim = 0
-        for operand in root.operands:
-            at = list(identity(operand.ndim))
-            at[root.attrs["axis"]] = at[root.attrs["axis"]].scaled(1, start)
-            drafts.append(piece(root, operand, roots, at))
-            start = start + operand.shape[root.attrs["axis"]]
-        return drafts
+        return concat_kernels(root, roots)
     if root.op.name == "pad":
         at = [c.scaled(step, begin) for c, begin, step in zip(own, root.attrs["starts"], root.attrs["steps"])]
         return [zero_kernel(root, roots), piece(root, x, roots, at)]
@@ -47,6 +44,33 @@ def piecewise_kernels(root: Node, roots: set[Node]) -> list[Draft]:
     if root.op.name == "scatter_add":
         return [zero_kernel(root, roots), scatter_piece(root, roots)]
     return [scan_kernel(root, roots)]
+
+
+def concat_kernels(root: Node, roots: set[Node]) -> list[Draft]:
+    """Operands of one shape are written by one kernel, so that what they share is computed once."""
+    along = root.attrs["axis"]
+    start: int | Dim = 0
+    alike: dict[Any, list[tuple[Node, int | Dim]]] = {}
+    for operand in root.operands:
+        alike.setdefault(operand.shape, []).append((operand, start))
+        start = start + operand.shape[along]
+    drafts = []
+    for shape, pieces in alike.items():
+        count = MOST_PIECES if estimate(product(shape)) <= SMALL else 4
+        drafts += [joined_pieces(root, pieces[k:k + count], roots) for k in range(0, len(pieces), count)]
+    return drafts
+
+
+def joined_pieces(root: Node, pieces: list[tuple[Node, int | Dim]], roots: set[Node]) -> Draft:
+    """A kernel that writes operands of one shape to their places along the axis of a concat."""
+    along = root.attrs["axis"]
+    first = pieces[0][0]
+    builder = Builder(first.shape, roots)
+    own = identity(first.ndim)
+    values = [builder.value(operand, own) for operand, _ in pieces]
+    for value, (_, start) in zip(values, pieces):
+        builder.store(root, value, (*own[:along], own[along].scaled(1, start), *own[along + 1:]))
+    return finished(builder, tuple(builder.places), (root,), [root])
 
 
 def scatter_piece(root: Node, roots: set[Node]) -> Draft:

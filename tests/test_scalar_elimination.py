@@ -277,6 +277,10 @@ def test_published_operations(name):
     found = scalar_candidate(ys, given.xs, 3.0)
     emitted = algebra([*ys, *(entry for row in found.build() for entry in row)])
     assert emitted <= FIGURES[name][1] and abs(emitted - found.cost) <= 1  # 1/sqrt becomes an op of its own
+    assert found.fewest <= FIGURES[name][0][2]
+    again = scalar_candidate(ys, given.xs, order=found.order)
+    assert again.cost == found.cost
+    assert all(a is b for row, other in zip(again.build(), found.build()) for a, b in zip(row, other))
 
 
 def test_black_scholes_gradient_and_hessian():

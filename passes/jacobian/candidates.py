@@ -15,14 +15,16 @@ from graphc.ir.errors import GraphError
 from graphc.ir.linmap.contract import estimate
 
 from .chain import best_bracketing
+from .dense_chain import Element, dense_plan, given
 from .elimination import Walk
 from .forms import Bill, Form, Forms, size_of
-from .orders import RULES, bottlenecks, folded, form_price, greedy, restarted, split_at, subset_dp
+from .orders import (RULES, bottlenecks, folded, form_price, greedy, is_diagonal, restarted, split_at, subset_dp,
+                     weight)
 from .segments import SegmentChain, Segments, order_of, segments
 from .tensor import Linear, nodes_of
 
 STEPS_A_SECOND = 20_000  # of the search; a deterministic stand-in for the clock
-LONGEST_CHAIN = 40  # segments up to which products are described in full
+CHAIN_STEPS = 600_000  # of a search of one second: the cube of the longest chain described in full
 EXACT_VERTICES = 9  # free vertices up to which all sets are tried
 GREEDY_VERTICES = 1500
 MANY_RULES = 120  # inner vertices up to which all greedy rules run
@@ -43,7 +45,7 @@ def candidates(forms: Forms, linear: Linear[Form], memory: int | None, budget: f
     if len(inner) < 2 or is_cheap(forms, linear):
         return
     first = folded(forms, linear) if len(inner) <= GREEDY_VERTICES else ()
-    yield from chains(forms, linear, first, memory, threads)
+    yield from chains(forms, linear, first, memory, threads, longest_chain(budget))
     yield from restarts(linear)
     if len(inner) <= GREEDY_VERTICES:
         yield from searched(forms, linear, first, budget)
@@ -53,17 +55,29 @@ def elements(linear: Linear[Form], ends: Iterable[int | None]) -> int:
     return sum(size_of(linear, v) for v in {v: None for v in ends if v is not None})
 
 
+def longest_chain(budget: float) -> int:
+    return max(20, round((CHAIN_STEPS * min(budget, 60.0)) ** (1 / 3)))
+
+
 def is_cheap(forms: Forms, linear: Linear[Form]) -> bool:
     """Whether a sweep costs nothing: nothing can be better."""
     return any(form_price(forms, linear, order, 0) == 0 for order in (linear.inner, linear.inner[::-1]))
 
 
-def chains(forms: Forms, linear: Linear[Form], first: tuple[int, ...], memory: int | None,
-           threads: int) -> Iterator[Candidate]:
+def chains(forms: Forms, linear: Linear[Form], first: tuple[int, ...], memory: int | None, threads: int,
+           longest: int) -> Iterator[Candidate]:
     """The best bracketing of the chain of segments of the folded graph."""
     rest = without(linear, forms, first)
     parts = segments(rest)
-    if not parts.cuts or len(parts.interiors) > LONGEST_CHAIN or is_lopsided(parts):
+    if len(parts.interiors) > longest:
+        first = (*first, *beside_diagonals(forms, rest, parts))
+        rest = without(linear, forms, first)
+        parts = segments(rest)
+    if not parts.cuts or is_lopsided(parts):
+        return
+    if len(parts.interiors) > longest:
+        plan = dense_plan(dense_elements(forms, rest, parts), memory, threads)
+        yield Candidate("chain of dense matrices", (*first, *order_of(plan.bracketing, parts)))
         return
     model = SegmentChain(forms, rest, parts, tapes(forms, rest, parts))
     limits = [None] if memory is None else [None, memory, memory // 4, 0]
@@ -74,6 +88,29 @@ def chains(forms: Forms, linear: Linear[Form], first: tuple[int, ...], memory: i
             continue
         name = "chain" + (f", tape {limit}" if limit is not None else "") + (f", {t} threads" if t > 1 else "")
         yield Candidate(name, (*first, *order_of(plan.bracketing, parts)))
+
+
+def beside_diagonals(forms: Forms, linear: Linear[Form], parts: Segments) -> list[int]:
+    """Separators whose elimination makes a diagonal part of the smaller of its neighbours."""
+    weights = [sum(weight(forms, linear.edges[edge]) for edge in edges) for edges in parts.edges]
+    found: list[int] = []
+    for k, edges in enumerate(parts.edges):
+        if len(edges) == 1 and is_diagonal(forms.map(linear.edges[edges[0]])):
+            sides = [(weights[n], parts.cuts[max(k, n) - 1]) for n in (k - 1, k + 1) if 0 <= n < len(weights)]
+            found.append(min(sides)[1])
+    return sorted(dict.fromkeys(found))
+
+
+def dense_elements(forms: Forms, linear: Linear[Form], parts: Segments) -> list[Element]:
+    """The segments as dense matrices: one edge is given, several are swept at the price of their factors' elements."""
+    inner = [size_of(linear, v) for v in parts.cuts]
+    sizes = [elements(linear, linear.sources), *inner, elements(linear, linear.sinks)]
+    found: list[Element] = []
+    for columns, rows, edges in zip(sizes, sizes[1:], parts.edges):
+        work = sum(weight(forms, linear.edges[edge]) for edge in edges)
+        matrix = 0 if len(edges) == 1 else work * min(rows, columns)
+        found.append(Element(rows, columns, work, work, matrix, 0) if matrix else given(rows, columns))
+    return found
 
 
 def is_lopsided(parts: Segments) -> bool:

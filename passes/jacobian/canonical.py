@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.ir.node import Graph, Node, ancestors, located, make
 
-from .numbering import digests
+from .numbering import digests, lasting_graph
 
 
 def canonical(ys: Sequence[Node], xs: Sequence[Node]) -> tuple[list[Node], list[Node], dict[Node, Node]]:
     """The ys and xs in a graph of their own, in which the xs are placeholders, and the way back."""
-    graph, digest = Graph(), digests(ys)
+    graph, digest = lasting_graph(), digests(ys)
     order = depth_first(ys, xs, digest)
     copies: dict[Node, Node] = {}
     inputs = frozenset(xs)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from graphc.ir.dims import to_sympy
+from graphc.ir.linmap.term import Size
 
 from .elimination import Walk
 from .tensor import Edge, Linear
-
-if TYPE_CHECKING:
-    from .plan import Plan
+from .guards import Alternative
 
 LONGEST = 2000  # letters of a formula; longer ones are told by their order
 MOST_VERTICES = 60  # of a formula
@@ -148,7 +147,45 @@ def latex_name(name: str) -> str:
     return rf"\mathrm{{{name}}}".replace("_", r"\_").replace("#", r"\#").replace("%", r"\%").replace("&", r"\&")
 
 
-def explained(plan: Plan) -> str:
+class Rejected(Protocol):
+    """A rival of a plan."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def multiplications(self) -> Size: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+class Explained(Protocol):
+    """What is told of a plan."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def multiplications(self) -> Size: ...
+    @property
+    def products(self) -> Size: ...
+    @property
+    def finish(self) -> Size: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def bracketing(self) -> str: ...
+    @property
+    def proven(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def executed(self) -> int | None: ...
+    @property
+    def rejected(self) -> Sequence[Rejected]: ...
+    @property
+    def alternatives(self) -> Sequence[Alternative]: ...
+
+
+def explained(plan: Explained) -> str:
     lines = [f"Jacobian plan: {plan.name}",
              f"  multiplications  {plan.multiplications}"
              + (f" ({plan.products} in products, {plan.finish} in writing out)" if not is_zero(plan.finish) else ""),
@@ -167,7 +204,7 @@ def explained(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def guard_lines(plan: Plan) -> list[str]:
+def guard_lines(plan: Explained) -> list[str]:
     """The plans between which the symbolic sizes decide."""
     if len(plan.alternatives) < 2:
         return []

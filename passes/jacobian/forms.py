@@ -23,6 +23,7 @@ from graphc.ir.node import Graph, Node, make
 from graphc.ir.types import Type
 
 from .elimination import closed
+from .numbering import lasting_graph
 from .tensor import Edge, Linear, has_opaque, known_nodes, nodes_of
 
 
@@ -54,7 +55,7 @@ class Forms:
     """
 
     def __init__(self, graph: Graph | None = None, given: Sequence[Node] = ()) -> None:
-        self.graph = graph or Graph()
+        self.graph = graph or lasting_graph()
         self.given = tuple(given)
         self.kinds: list[Kind] = []
         self.kind_of: dict[Hashable, int] = {}
@@ -196,7 +197,8 @@ def piece_key(piece: Term | Opaque, number: dict[Node, int]) -> Hashable:
     if isinstance(piece, Opaque):
         return piece
     return (piece.out, piece.inn, piece.sizes, piece.coef,
-            tuple((number[node], atoms) for node, atoms in piece.factors), tuple((v.target, v.base, v.strides, -1 if v.index is None else number[v.index], v.labels)
+            tuple((number[node], atoms) for node, atoms in piece.factors),
+            tuple((v.target, v.base, v.strides, -1 if v.index is None else number[v.index], v.labels)
                   for v in piece.views))
 
 

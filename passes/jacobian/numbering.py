@@ -8,9 +8,10 @@ the order of their digests.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from zlib import crc32
 
-from graphc.ir.node import Bits, Node, ancestors
+from graphc.ir.node import Bits, Graph, Node, ancestors
 
 from ..differentiate import Between
 
@@ -29,6 +30,15 @@ def numbered(part: Between, ys: Sequence[Node]) -> list[Node]:
         else:
             placed.setdefault(pending.pop())
     return list(placed)
+
+
+def lasting_graph() -> Graph:
+    """A graph of our own that keeps its nodes.
+
+    A node that is dropped and built again has a new id, and when it is dropped is up to the garbage collector.
+    """
+    interned: Any = {}
+    return Graph(interned=interned)
 
 
 def live(node: Node, part: Between, digest: Mapping[Node, int]) -> list[Node]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 import random
 
-from graphc.ir.linmap import Term
+from graphc.ir.linmap import LinMap, Term
 from graphc.ir.linmap.contract import estimate
 
 from .elimination import Walk
@@ -78,10 +78,14 @@ def is_safe(prices: Prices, v: int) -> bool:
     first, second = (prices.forms.map(held.pieces[0]) for held in (inn, out))
     if any(is_relabelling(m) for m in (first, second)):
         return prices.of(v)[0] == 0
-    return all(len(m) == 1 and isinstance(m[0], Term) and m[0].is_diagonal for m in (first, second))
+    return is_diagonal(first) and is_diagonal(second)
 
 
-def is_relabelling(m: tuple[object, ...]) -> bool:
+def is_diagonal(m: LinMap) -> bool:
+    return len(m) == 1 and isinstance(m[0], Term) and m[0].is_diagonal
+
+
+def is_relabelling(m: LinMap) -> bool:
     """Whether a map only renames elements and multiplies them by a number."""
     return (len(m) == 1 and isinstance(m[0], Term) and not m[0].factors and not m[0].views
             and sorted(m[0].out) == sorted(m[0].inn) and len(set(m[0].out)) == len(m[0].out))

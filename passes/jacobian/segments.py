@@ -22,7 +22,7 @@ Block = tuple[tuple[Edge, Form], ...]
 
 @dataclass(frozen=True)
 class Segments:
-    """`cuts` are the inner separators, ascending; element k has its vertices in `interiors` and its edges in `edges`."""
+    """`cuts` are the inner separators, ascending; element k has its vertices in `interiors` and edges in `edges`."""
 
     cuts: tuple[int, ...]
     interiors: tuple[tuple[int, ...], ...]

@@ -27,7 +27,7 @@ from graphc.ir.node import Graph, Node, ancestors, located, make
 from graphc.ir.types import Shape
 
 from ..differentiate import between
-from .numbering import numbered
+from .numbering import lasting_graph, numbered
 
 Map = TypeVar("Map")
 Other = TypeVar("Other")
@@ -147,7 +147,7 @@ class Ghosts:
     """
 
     def __init__(self, graph: Graph | None = None) -> None:
-        self.graph = graph or Graph()
+        self.graph = graph or lasting_graph()
         self.ghosts: dict[Node, Node] = {}
         self.time: dict[Node, int] = {}
         self.leaves: set[Node] = set()  # stand for what is in memory anyway

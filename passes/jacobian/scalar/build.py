@@ -17,7 +17,8 @@ from graphc.ir.types import Type
 from .expressions import COUNTED, Expressions
 
 Signs = dict[int, int]  # row -> 1 where its node computes the negative
-MOST_ROWS = 2000  # above that, differences stay the way round they are
+MOST_ROWS = 1000  # above that, differences stay the way round they are
+MOST_TURNED = 8  # rows for one result
 
 
 def cost_of_nodes(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int]) -> int:
@@ -49,17 +50,18 @@ class Emission:
     signs: Signs = field(default_factory=dict)
 
     def turned(self, rows: Sequence[int], wanted: Sequence[int]) -> frozenset[int]:
-        """The rows that are written the other way round: one at a time, as long as that saves a negation."""
+        """The rows that are written the other way round: single ones, then all of one result, as that saves signs."""
         chosen: frozenset[int] = frozenset()
         fewest = self.negations(rows, wanted, chosen)
-        for row in reversed(rows) if len(rows) <= MOST_ROWS else ():
-            if not fewest:
-                break
-            if self.may_turn(row):
-                new = chosen | {row}
-                count = self.negations(rows, wanted, new)
-                if count < fewest:
-                    chosen, fewest = new, count
+        if not fewest or len(rows) > MOST_ROWS:
+            return chosen
+        ways = self.ways(rows)
+        singles = [frozenset((row,)) for row in reversed(rows) if self.may_turn(row)]
+        for way in [*singles, *(ways[value >> 1] for value in dict.fromkeys(wanted) if value >> 1 in ways)]:
+            count = self.negations(rows, wanted, chosen ^ way)
+            if count < fewest:
+                chosen, fewest = chosen ^ way, count
+        self.negations(rows, wanted, chosen)
         return chosen
 
     def may_turn(self, row: int) -> bool:
@@ -67,6 +69,22 @@ class Emission:
         if self.known(row) is not None:
             return False
         return op == "sub" or (op in ("mul", "div") and operands[0] >> 1 in self.expressions.numbers)
+
+    def ways(self, rows: Sequence[int]) -> dict[int, frozenset[int]]:
+        """The rows that are to be turned to change the sign of a row, where that can be."""
+        found: dict[int, frozenset[int]] = {}
+        for row in rows:
+            op, operands = self.expressions.rows[row]
+            if self.may_turn(row):
+                found[row] = frozenset((row,))
+            if row in found or self.known(row) is not None:
+                continue
+            inside = [found[value >> 1] for value in operands if value >> 1 in found]
+            if op == "add" and len(inside) == 2 and len(inside[0] ^ inside[1]) <= MOST_TURNED:
+                found[row] = inside[0] ^ inside[1]
+            elif op in ("mul", "div", "select") and inside:
+                found[row] = min(inside, key=len)
+        return found
 
     def negations(self, rows: Sequence[int], wanted: Sequence[int], turned: frozenset[int]) -> int:
         for row in rows:

@@ -16,7 +16,7 @@ that are left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -101,7 +101,8 @@ def scalar_candidate(ys: Sequence[Node], xs: Sequence[Node], budget: float = 1.0
                      order: Sequence[int] | None = None, seed: int = 0) -> ScalarCandidate | None:
     """The best scalar code found for the Jacobian of the ys by the xs.
 
-    `symmetric` says that the matrix of all rows and columns is (a Hessian), so that one triangle is computed.
+    `symmetric` says that the matrix of all rows and columns is (a Hessian), so that one triangle is computed.  With an
+    `order` nothing is searched; the order of another candidate for an equal graph gives that candidate again.
     """
     ys, xs = list(ys), list(xs)
     linear, expanded = linearise(ys, xs), None
@@ -111,15 +112,15 @@ def scalar_candidate(ys: Sequence[Node], xs: Sequence[Node], budget: float = 1.0
     if linear is None or not linear.ys:
         return None
     wanted: Wanted = upper if symmetric else everything
-    halves = None if order is not None else with_quotients(linear)
-    share = budget if halves is None else budget / 2
-    orders, proven = searched(linear, share, wanted, seed) if order is None else ([tuple(order)], False)
-    fewest = min(cost_of(linear.dag, one) for one in orders)
-    tried = [(linear, one) for one in orders]
-    if halves is not None:
-        tried += [(halves, one) for one in searched(halves, share, wanted, seed)[0]]
-    (cost, values, chosen), linear = min(((priced(one, path, wanted), one) for one, path in tried),
-                                         key=lambda found: found[0][0])
+    forms = [form for form in (linear, with_quotients(linear)) if form is not None]
+    if order is None:
+        searches = [searched(form, budget / len(forms), wanted, seed) for form in forms]
+        tried = [(form, one) for form, (orders, _) in zip(forms, searches) for one in orders]
+        fewest, proven = min(cost_of(linear.dag, one) for one in searches[0][0]), searches[0][1]
+    else:
+        form = next((form for form in forms if sorted(order) == list(form.dag.free)), linear)
+        tried, fewest, proven = [(form, tuple(order))], cost_of(form.dag, order), False
+    cost, values, chosen, linear = min((priced(form, one, wanted) for form, one in tried), key=lambda found: found[0])
     places = tuple((r, c) for r in range(len(linear.rows)) for c in range(len(linear.columns)) if wanted(r, c))
     published = cost_of(linear.dag, chosen)
     return ScalarCandidate(linear, chosen, places, values, (cost + linear.negations) * linear.ys[0].size, published,
@@ -138,6 +139,7 @@ def upper(row: int, column: int) -> bool:
 
 def searched(linear: Linear, budget: float, wanted: Wanted, seed: int) -> tuple[list[Order], bool]:
     """Orders worth pricing, forward and reverse among them, and whether the first takes provably fewest products."""
+    linear = replace(linear, expressions=linear.expressions.copy())
     dag = linear.dag
     by_products = plans(dag, PRODUCTS_SHARE * budget, "products", seed)
     by_operations = plans(dag, OPERATIONS_SHARE * budget, "operations", seed)
@@ -148,13 +150,17 @@ def searched(linear: Linear, budget: float, wanted: Wanted, seed: int) -> tuple[
     return list(dict.fromkeys([best.order, *found, *ranked[:KEPT], forward(dag), reverse(dag)])), best.proven
 
 
-def priced(linear: Linear, order: Order, wanted: Wanted) -> tuple[int, tuple[int, ...], Order]:
-    """The operations left of an order, and the values to emit: as they came, or with common factors taken out."""
+def priced(linear: Linear, order: Order, wanted: Wanted) -> tuple[int, tuple[int, ...], Order, Linear]:
+    """The operations left of an order, and the values to emit: as they came, or with common factors taken out.
+
+    They are values of expressions of their own, so that they depend on the order alone, not on what was tried before.
+    """
+    linear = replace(linear, expressions=linear.expressions.copy())
     plain = entries(accumulate(linear, order), wanted)
     forms = [plain, factored(linear.expressions, plain, linear.values)]
     cost, form = min(((cost_of_nodes(linear.expressions, form, linear.values), form) for form in forms),
                      key=lambda found: found[0])
-    return cost, tuple(form), order
+    return cost, tuple(form), order, linear
 
 
 def flat(parts: Sequence[Elements]) -> list[Node]:

@@ -38,6 +38,11 @@ class Expressions:
         self.constant(0.0)
         self.constant(1.0)
 
+    def copy(self) -> Expressions:
+        """The same rows, to which others can be added apart from these: numbers of rows decide between equal forms."""
+        return Expressions(list(self.rows), dict(self.table), dict(self.nodes), dict(self.values), dict(self.numbers),
+                           dict(self.negated))
+
     # -- rows --
     def row(self, key: tuple[object, ...], op: str, operands: tuple[int, ...]) -> int:
         found = self.table.get(key)
