@@ -46,7 +46,8 @@ def main() -> dict[str, float]:
         hessian = gc.hessian(value, x)
         f = sess.function(x, [value, gc.stack(gradient), *(h for row in hessian for h in row)])
         result, first, *second = f(*MARKET)
-        print("operations in the native code:", sum(gc.count_operations([value, *gradient]).values()), "with the gradient")
+        count = sum(gc.count_operations([value, *gradient]).values())
+        print(f"{count} operations in the native code of the price and its gradient")
     matrix = np.array(second).reshape(5, 5)
     found = {"delta": float(first[0]), "vega": float(first[3]), "gamma": float(matrix[0, 0])}
     print(f"price {result:.6f}")

@@ -30,7 +30,8 @@ def main() -> dict[str, float]:
     with gc.Graph(), gc.Session() as sess:
         x, y = network()
         print(gc.plan_jacobian(y, x))
-        functions = {order: sess.function([x], gc.jacobian(y, x, order=order)) for order in ("auto", "forward", "reverse")}
+        functions = {order: sess.function([x], gc.jacobian(y, x, order=order))
+                     for order in ("auto", "forward", "reverse")}
         point = np.random.default_rng(1).standard_normal(SIZES[0])
         results = {order: f(point) for order, f in functions.items()}
         seconds: dict[str, list[float]] = {order: [] for order in functions}

@@ -2,7 +2,8 @@
 
     python examples/robot_arm.py
 
-The arm is that of the benchmark RobotArm_6DOF (lengths in millimetres); the pose is the tool's position and three angles.
+The arm is that of the benchmark RobotArm_6DOF, its lengths in millimetres; the pose is the tool's position and three
+angles.
 """
 
 from __future__ import annotations
