@@ -225,6 +225,9 @@ def require_room(name: str, ys: Nodes, xs: Nodes, skipped: Iterable[tuple[int, i
 
 
 def physical_memory() -> int:
+    """Bytes; as good as endless where the system does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 1 << 63
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

@@ -177,6 +177,22 @@ def test_all_blocks_of_a_hessian():
                 assert worst(session.run(blocks[p][q], feeds), want) <= 1e-10
 
 
+def test_a_hessian_of_scalar_code_is_symmetric_and_right():
+    spot, rate, vol, term = (leaf(name, dtype="float64") for name in ("spot", "rate", "vol", "term"))
+    root = vol * gc.sqrt(term)
+    d = (gc.log(spot) + (rate + 0.5 * vol * vol) * term) / root
+    value = spot * gc.sin(d) - gc.exp(-rate * term) * gc.sin(d - root)
+    xs = [spot, rate, vol, term]
+    feeds = dict(zip(xs, (1.1, 0.05, 0.3, 0.7), strict=True))
+    slopes = gradients(value, xs)
+    blocks = hessian(value, xs)
+    with gc.Session() as session:
+        for p, slope in enumerate(slopes):
+            for q, x in enumerate(xs):
+                want = complex_jacobian(slope, x, {k: np.asarray(v) for k, v in feeds.items()})
+                assert worst(session.run(blocks[p][q], feeds), want) <= 1e-10, (p, q)
+
+
 @pytest.mark.parametrize("size", [3, 30])
 def test_products_with_a_hessian_by_the_cheaper_way(size):
     x, v = leaf("x", size), leaf("v", size)

@@ -159,8 +159,9 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
         raise no_room(limits.memory, min(pricing(c).nbytes for _, c in found))
     price, rivals = pricing(chosen), tuple(c for _, c in found if c is not chosen)
     notes = () if limits.threads == 1 else (f"done after {price.span} multiplications on {limits.threads} threads",)
-    plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes, proof(price, found, limits),
-                ghosts_of, rivals, pricing, structure, notes, choices(found, pricing))
+    plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
+                proof(chosen, found, limits, pricing), ghosts_of, rivals, pricing, structure, notes,
+                choices(found, pricing))
     return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits)
 
 
@@ -169,20 +170,23 @@ def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits) -> Plan:
     engines = [e for e in (scalar_code(linear, limits.budget), *coloured(linear)) if e is not None]
     own = Candidate(plan.name, plan.order)
     for e in engines:
-        if (limits.memory is None or e.nbytes <= limits.memory) and is_better(e, plan, linear):
-            price = Price(e.multiplications, 0, e.nbytes, e.multiplications)
-            plan = replace(plan, name=e.name, engine=e.name, order=e.order, products=price.products, finish=0,
+        if (limits.memory is None or e.nbytes <= limits.memory) and (why := advantage(e, plan, linear)):
+            plan = replace(plan, name=e.name, engine=e.name, order=e.order, products=e.multiplications, finish=0,
                            bytes=e.nbytes, rivals=(own, *plan.rivals) if not plan.engine else plan.rivals,
-                           proven=UNPROVEN, notes=(*plan.notes, e.note), alternatives=())
+                           proven=UNPROVEN, notes=(why, e.note), alternatives=())
     others = [Rival(e.name, e.multiplications, e.nbytes) for e in engines if e.name != plan.engine]
     return replace(plan, others=tuple(others))
 
 
-def is_better(e: Engine, plan: Plan, linear: Linear[LinMap]) -> bool:
-    """Scalar code by the arithmetic of values and Jacobians, sweeps by their multiplications."""
+def advantage(e: Engine, plan: Plan, linear: Linear[LinMap]) -> str:
+    """Why an engine is better: scalar code by the arithmetic of values and Jacobians, sweeps by multiplications."""
     if e.name == SCALAR:
-        return e.arithmetic < tensor_arithmetic(linear, plan.order)
-    return plan.engine != SCALAR and e.multiplications < estimate(plan.multiplications)
+        other = tensor_arithmetic(linear, plan.order)
+        return "" if e.arithmetic >= other else (f"{e.arithmetic} operations of arithmetic, values and Jacobian "
+                                                 f"together; {plan.name} of the tensor graph takes {other}")
+    if plan.engine == SCALAR or e.multiplications >= estimate(plan.multiplications):
+        return ""
+    return f"{e.multiplications} multiplications; {plan.name} takes {plan.multiplications}"
 
 
 def choices(found: Sequence[tuple[float, Candidate]], pricing: Callable[[Candidate], Price]
@@ -215,7 +219,7 @@ def locally(forms: Forms, shapes: Linear[Form], found: Sequence[tuple[float, Can
 
 EXACT = "exact elimination"
 FREE = "proven: it costs nothing"
-UNPROVEN = "not proven; the least of the candidates, and never more than forward or reverse"
+UNPROVEN = "not proven; the best of the candidates, and never worse than forward or reverse"
 
 
 def contenders(found: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
@@ -237,13 +241,18 @@ def no_room(memory: int | None, needed: int) -> GraphError:
                       f"  at {user_line()}")
 
 
-def proof(price: Price, found: Sequence[tuple[float, Candidate]], limits: Limits) -> str:
+def proof(chosen: Candidate, found: Sequence[tuple[float, Candidate]], limits: Limits,
+          pricing: Callable[[Candidate], Price]) -> str:
+    """What is known of the choice; the dynamic programme counts products, not how they are written out."""
     if limits.threads > 1 or limits.memory is not None:
         return "not proven under these limits; the best of the candidates"
+    price = pricing(chosen)
     if estimate(price.total) == 0:
         return FREE
-    if any(c.name == EXACT for _, c in found):
-        return "proven over all elimination orders of the folded graph, by dynamic programming over sets of vertices"
+    exact = [c for _, c in found if c.name == EXACT]
+    if exact and estimate(price.products) <= estimate(pricing(exact[0]).products):
+        return ("proven for the products, over all elimination orders of the folded graph, by dynamic programming over "
+                "sets of vertices")
     return UNPROVEN
 
 
