@@ -56,7 +56,8 @@ def elements(linear: Linear[Form], ends: Iterable[int | None]) -> int:
 
 
 def longest_chain(budget: float) -> int:
-    return max(20, round((CHAIN_STEPS * min(budget, 60.0)) ** (1 / 3)))
+    length: float = (CHAIN_STEPS * min(budget, 60.0)) ** (1 / 3)
+    return max(20, round(length))
 
 
 def is_cheap(forms: Forms, linear: Linear[Form]) -> bool:
@@ -83,11 +84,11 @@ def chains(forms: Forms, linear: Linear[Form], first: tuple[int, ...], memory: i
     limits = [None] if memory is None else [None, memory, memory // 4, 0]
     for limit, t in [(limit, 1) for limit in limits] + [(None, threads)] * (threads > 1):
         try:
-            plan = best_bracketing(model, limit, t)
+            found = best_bracketing(model, limit, t)
         except GraphError:  # no bracketing within this tape: a rival less
             continue
         name = "chain" + (f", tape {limit}" if limit is not None else "") + (f", {t} threads" if t > 1 else "")
-        yield Candidate(name, (*first, *order_of(plan.bracketing, parts)))
+        yield Candidate(name, (*first, *order_of(found.bracketing, parts)))
 
 
 def beside_diagonals(forms: Forms, linear: Linear[Form], parts: Segments) -> list[int]:
