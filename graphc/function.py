@@ -90,7 +90,10 @@ class Function:
                 result = direct(*args)
                 if result is not None and type(result) is not int:
                     return result
-            elif self.single and direct(*args, out) == 0:
+            elif self.single:
+                if direct(*args, out) == 0:
+                    return out
+            elif type(out) is list and direct(*args, *out) == 0:
                 return out
         return self.any_call(args, out)
 

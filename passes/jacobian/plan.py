@@ -113,6 +113,7 @@ class Plan:
 
 PLANS: dict[Hashable, Plan] = {}  # by structure and options; the oldest go first
 MOST_PLANS = 64
+NEXT_TO_EQUAL = 1.005
 
 
 def plan_of(linear: Linear[LinMap], *, memory: int | None = None, budget: float = 1.0, threads: int = 1) -> Plan:
@@ -231,9 +232,19 @@ def contenders(found: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
 
 
 def least(rivals: Sequence[Candidate], pricing: Callable[[Candidate], Price], memory: int | None) -> Candidate | None:
-    """The cheapest of those that fit the memory; the first of equals."""
+    """The cheapest of those that fit the memory; of those next to equal, that which holds the fewest bytes.
+
+    Next to equal is within half a percent, and not dearer than a sweep.
+    """
     fitting = [c for c in rivals if memory is None or pricing(c).nbytes <= memory]
-    return min(fitting, key=lambda c: (pricing(c).span, estimate(pricing(c).total)), default=None)
+    if not fitting:
+        return None
+    costs = {c.order: (pricing(c).span, estimate(pricing(c).total)) for c in fitting}
+    span, total = min(costs.values())
+    sweeps = [costs[c.order][1] for c in fitting if c.name in ("forward", "reverse")]
+    most = min([NEXT_TO_EQUAL * total, *sweeps])
+    near = [c for c in fitting if costs[c.order][0] <= NEXT_TO_EQUAL * span and costs[c.order][1] <= max(total, most)]
+    return min(near, key=lambda c: (pricing(c).nbytes, costs[c.order]))
 
 
 def no_room(memory: int | None, needed: int) -> GraphError:
