@@ -11,10 +11,12 @@ Equal kernels are emitted once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from graphc.ir.dims import Dim, evaluate, maximum
-from graphc.ir.plan import Buffer, Contraction, CopyStep, Kernel, KernelStep, Program, RangeStep
+from graphc.ir.plan import Buffer, Case, Contraction, CopyStep, Kernel, KernelStep, Program, RangeStep, taken
 from graphc.ir.types import itemsize
 
 from .contraction import emit_contraction, workspace_bytes
@@ -23,6 +25,9 @@ from .kernel import emit_kernel, kernel_symbols, split_extent
 from .sizes import Environment, environment, size_value, symbol_register
 from .target import Target
 from .text import Function, Int, Module
+
+
+Step = KernelStep | RangeStep | CopyStep
 
 
 @dataclass(frozen=True)
@@ -89,15 +94,31 @@ class _Writer:
     def write(self) -> None:
         for number, buffer in enumerate(self.program.buffers):
             self.pointers[number] = self.pointer(buffer)
-        for step in self.program.steps:
+        for when, steps in groupby(self.program.steps, lambda step: step.when):
+            self.guarded(when, tuple(steps))
+        self.function.emit("ret i32 0")
+        self.module.add(self.program.name, self.function.text())
+
+    def guarded(self, when: tuple[Case, ...], steps: Sequence[Step]) -> None:
+        """The steps behind a branch, unless they always run."""
+        holds = self.size(taken(when))
+        if isinstance(holds, int):
+            self.run(steps if holds else ())
+            return
+        outside = self.env
+        self.env = dict(outside)  # sizes computed behind the branch are not known after it
+        self.function.when(self.function.value(f"icmp ne i64 {holds}, 0"),
+                           lambda: self.run(steps))
+        self.env = outside
+
+    def run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
             if isinstance(step, KernelStep):
                 self.kernel(step)
             elif isinstance(step, RangeStep):
                 self.check(step)
             else:
                 self.copy(step)
-        self.function.emit("ret i32 0")
-        self.module.add(self.program.name, self.function.text())
 
     def size(self, size: int | Dim) -> Int:
         return size_value(self.function, size, self.env)

@@ -16,6 +16,7 @@ from graphc.ir.node import Node, uniform_value
 from graphc.ir.plan import Contraction, Kernel, KernelOp, Map
 from graphc.ir.types import is_integer
 
+from .branches import When
 from .coordinates import Coordinate, Coordinates, IndexRead, flattened, operand_coordinates
 from .groups import operand_places, through_reshapes
 from .roots import is_count, is_known, storage, without_casts
@@ -50,6 +51,7 @@ class Draft:
     writes: tuple[Node, ...]
     label: str
     indices: tuple[tuple[Node, int | Dim, Node], ...] = ()  # (index buffer, extent, the op that reads by it)
+    when: When = ()  # the cases in which it runs
 
     @property
     def index_buffers(self) -> tuple[Node, ...]:

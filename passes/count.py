@@ -6,7 +6,8 @@ An operation is written in the outermost loop in which all axes are open that it
 of the loops around it.  What several passes over the reduced axes need is computed in each of them, unless it was kept.
 A sum runs one addition per element, a contraction one product and one addition per term (fused or not).  Axes are
 taken in the kernel's order; where the emitter turns loops round to get at vectors, what depends on some of the axes
-only may run at other numbers of points.  Symbolic sizes give expressions.
+only may run at other numbers of points.  Symbolic sizes give expressions; a step that runs
+for some sizes only counts for those.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir.dims import Dim, product
-from graphc.ir.plan import Contraction, Kernel, KernelOp, KernelStep, Program
+from graphc.ir.plan import Contraction, Kernel, KernelOp, KernelStep, Program, taken
 
 Counts = dict[str, "int | Dim"]
 MOVES = frozenset({"load", "store", "keep", "const", "iota", "second", "accumulator", "identity", "stop_gradient",
@@ -32,7 +33,7 @@ def program_operations(program: Program, everything: bool = False) -> Counts:
         if isinstance(step, KernelStep):
             for name, count in step_operations(step.kernel):
                 if everything or name not in MOVES | COMPARISONS:
-                    total[name] = total.get(name, 0) + count
+                    total[name] = total.get(name, 0) + count * taken(step.when)
     return {name: total[name] for name in sorted(total)}
 
 

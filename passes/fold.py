@@ -19,7 +19,7 @@ from graphc.ir.node import Bits, Node, constant, make
 from graphc.ir.types import numpy_dtype
 
 MAX_NBYTES = 2**16
-NEVER = frozenset({"constant", "broadcast", "placeholder", "variable", "iota", "stop_gradient"})
+NEVER = frozenset({"constant", "broadcast", "placeholder", "variable", "iota", "stop_gradient", "choose"})
 
 
 def fold(node: Node) -> Node | None:

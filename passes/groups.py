@@ -10,7 +10,8 @@ A root joins the group of a root that it reads (or that reads the same buffers) 
 1. it has the group's axes, or those without the reduced ones;
 2. it reduces the group's reduced axes, or nothing;
 3. it reads the group's roots only in place: the element it is computing;
-4. no root outside the group lies on a path from the group to it.
+4. no root outside the group lies on a path from the group to it;
+5. it is needed in the same alternatives of choices by sizes (`branches`).
 
 The result of a matrix product takes the elementwise roots that read it in place into its epilogue.
 """
@@ -24,6 +25,7 @@ from graphc.ir.costs import weight
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 
+from .branches import Cases, When
 from .coordinates import Coordinates, axis, identity, operand_coordinates
 from .roots import (
     CHEAP,
@@ -56,6 +58,7 @@ class Group:
     reads: set[Node] = field(default_factory=set)  # roots and leaves of other kernels
     inlined: set[Node] = field(default_factory=set)
     after: set[Group] = field(default_factory=set)  # groups that must run before
+    when: When = ()  # the cases in which its kernel runs
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -141,8 +144,9 @@ def through_reshapes(node: Node, held: Node, at: Coordinates | None, extents: Sh
 class Grouping:
     """Groups under construction, in the order of their first roots."""
 
-    def __init__(self, roots: set[Node]) -> None:
+    def __init__(self, roots: set[Node], cases: Cases) -> None:
         self.roots = roots
+        self.cases = cases
         self.groups: list[Group] = []
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, list[Group]] = {}
@@ -156,7 +160,7 @@ class Grouping:
         own = walk(root, tuple(range(len(domain))), domain, self.roots)
         if kind == "loops":
             for group in self.candidates(own, domain):
-                axes = self.joined_axes(root, group, domain, reduced)
+                axes = self.joined_axes(root, group, domain, reduced) if group.when == self.cases[root] else None
                 if axes is not None and self.fits(root, group, axes):
                     self.join(root, group, axes, reduced)
                     return
@@ -172,7 +176,7 @@ class Grouping:
         return found
 
     def open(self, root: Node, kind: str, domain: Shape, reduced: frozenset[int], own: Walk) -> None:
-        group = Group(len(self.groups), kind, domain, reduced)
+        group = Group(len(self.groups), kind, domain, reduced, when=self.cases[root])
         self.groups.append(group)
         self.record(root, group, own)
 
@@ -282,8 +286,8 @@ def walk_from(node: Node, roots: set[Node]) -> Walk:
     return part
 
 
-def grouped(roots: set[Node]) -> list[Group]:
-    grouping = Grouping(roots)
+def grouped(roots: set[Node], cases: Cases) -> list[Group]:
+    grouping = Grouping(roots, cases)
     for root in sorted(roots, key=lambda n: n.id):
         grouping.add(root)
     return grouping.groups
@@ -313,10 +317,10 @@ def oversized(groups: list[Group]) -> set[Node]:
     return cuts
 
 
-def form_groups(roots: set[Node]) -> tuple[set[Node], list[Group]]:
-    """Groups of the roots and of the shared nodes that had to become roots."""
+def form_groups(roots: set[Node], cases: Cases) -> tuple[set[Node], list[Group]]:
+    """Groups of the roots and of the shared nodes that had to become roots; `cases` of all nodes (`branches`)."""
     for _ in range(64):
-        groups = grouped(roots)
+        groups = grouped(roots, cases)
         more = shared_nodes(groups) - roots
         if not more:
             break

@@ -27,6 +27,7 @@ from graphc.ir.plan import (
 )
 from graphc.ir.types import to_storage
 
+from .branches import When, cases_of, shared
 from .groups import Group, form_groups
 from .kernels import loop_kernel
 from .builder import Draft, Place, Scratch
@@ -63,7 +64,7 @@ def lower(request: Request) -> Program:
     outputs = [without_reshape(node) for node in request.outputs]
     updates = [(variable, without_reshape(value)) for variable, value in request.updates]
     targets = [*outputs, *(value for _, value in updates)]
-    roots, groups = form_groups(forced_roots(targets))
+    roots, groups = form_groups(forced_roots(targets), cases_of(targets))
     stored = stored_roots(groups, targets)
     drafts = [draft for group in groups for draft in drafts_of(group, roots, stored)]
     becomes = {value: variable for variable, value in updates if not is_leaf(value)}
@@ -78,6 +79,12 @@ def stored_roots(groups: Sequence[Group], targets: Sequence[Node]) -> set[Node]:
 
 
 def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
+    """The kernels of a group, in the cases in which it is needed."""
+    drafts = kernels_of(group, roots, stored)
+    return [replace(draft, when=(*group.when, *draft.when)) for draft in drafts] if group.when else drafts
+
+
+def kernels_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
     if group.kind == "alone":
         return piecewise_kernels(group.roots[0], roots)
     if group.kind == "contraction":
@@ -127,7 +134,8 @@ class Assembly:
         known = {names[0] for n in self.request.inputs for size in n.shape
                  if len(names := symbols_of(size)) == 1 and size == Dim.symbol(names[0])}
         for node in self.nodes:
-            for name in symbols_of(*node.shape):
+            sizes = (size for condition in node.attrs.get("conditions", ()) for pair in condition for size in pair)
+            for name in symbols_of(*node.shape, *sizes):
                 if name not in known:
                     inputs = ", ".join(n.name for n in self.request.inputs) or "none"
                     raise GraphError(f"{node.op.name}: the size {name!r} of {node.type} is not the length of any axis "
@@ -219,26 +227,29 @@ class Assembly:
     def kernel_steps(self) -> list[Step]:
         """The kernels, and the range checks of index buffers: first of those that are there, then as they are made."""
         made = {node for step in self.steps for node in step.writes}
-        pending = dict.fromkeys(index for step in self.steps for index in step.indices)
-        found: list[Step] = [self.range_step(*index) for index in pending if index[0] not in made]
+        pending: dict[tuple[Node, int | Dim, Node], When] = {}
+        for step in self.steps:
+            for index in step.indices:
+                pending[index] = shared(pending.get(index, step.when), step.when)
+        found: list[Step] = [self.range_step(*index, when) for index, when in pending.items() if index[0] not in made]
         writers = {node: k for k, step in enumerate(self.steps) for node in step.writes}
         for k, draft in enumerate(self.steps):
             found.append(self.merged(draft))
-            found += [self.range_step(*index) for index in pending if writers.get(index[0]) == k]
+            found += [self.range_step(*index, when) for index, when in pending.items() if writers.get(index[0]) == k]
         return found
 
-    def range_step(self, held: Node, extent: int | Dim, user: Node) -> RangeStep:
+    def range_step(self, held: Node, extent: int | Dim, user: Node, when: When) -> RangeStep:
         self.messages.append(f"{user.op.name}: an index lies outside [-{extent}, {extent})\n  at {user.loc}")
-        return RangeStep(self.number(held), extent, len(self.messages) - 1)
+        return RangeStep(self.number(held), extent, len(self.messages) - 1, when)
 
     def merged(self, draft: Draft) -> KernelStep:
         """The step with one argument for each buffer: in-place operands and results become the same one."""
         numbers = [self.number(place) for place in draft.places]
         unique = list(dict.fromkeys(numbers))
         if len(unique) == len(numbers):
-            return KernelStep(draft.kernel, tuple(numbers), draft.label)
+            return KernelStep(draft.kernel, tuple(numbers), draft.label, draft.when)
         return KernelStep(with_arguments(draft.kernel, [unique.index(n) for n in numbers], len(unique)),
-                          tuple(unique), draft.label)
+                          tuple(unique), draft.label, draft.when)
 
 
 def with_arguments(kernel: Kernel | Contraction, new: Sequence[int], count: int) -> Kernel | Contraction:

@@ -1,12 +1,14 @@
-"""Ops that write their output piece by piece (concat, pad, diagonal, scatter_add), and scans: kernels of their own."""
+"""Ops that write their output piece by piece (concat, pad, ..), alternatives of a choice, and scans: own kernels."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from graphc.ir.dims import Dim, product
 from graphc.ir.node import Node
 
+from .branches import in_alternative
 from .builder import WIDE, Builder, Draft, finished
 from .coordinates import Coordinate, IndexRead, identity
 from .roots import estimate
@@ -35,6 +37,9 @@ def piecewise_kernels(root: Node, roots: set[Node]) -> list[Draft]:
     own = identity(x.ndim)
     if root.op.name == "concat":
         return concat_kernels(root, roots)
+    if root.op.name == "choose":
+        return [replace(piece(root, operand, roots, list(own)), when=in_alternative(root, k, ()))
+                for k, operand in enumerate(root.operands)]
     if root.op.name == "pad":
         at = [c.scaled(step, begin) for c, begin, step in zip(own, root.attrs["starts"], root.attrs["steps"])]
         return [zero_kernel(root, roots), piece(root, x, roots, at)]

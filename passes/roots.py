@@ -18,7 +18,7 @@ from graphc.ir.node import Node, ancestors, uniform_value
 from .coordinates import reshape_groups
 
 REDUCTIONS = frozenset({"sum", "prod", "max", "min", "any", "all", "argmax", "argmin"})
-PIECEWISE = frozenset({"concat", "pad", "scatter_add", "diagonal", "linear_scan"})
+PIECEWISE = frozenset({"concat", "choose", "pad", "scatter_add", "diagonal", "linear_scan"})
 LEAVES = frozenset({"placeholder", "variable"})
 MOVEMENT = frozenset({"broadcast", "transpose", "slice", "reshape"})
 CHEAP = 6.0  # recomputing an expression of this weight costs no more than a store and a load

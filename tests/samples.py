@@ -109,6 +109,9 @@ SAMPLES = {
                lambda: make("concat", (x := leaf("x", 2, 3), x), axis=1),
                lambda: make("concat", (leaf("x", 2),), axis=0),
                lambda: make("concat", (leaf("x", 0), leaf("y", 2)), axis=0)],
+    "choose": [lambda: make("choose", (leaf("x", 2, 3), leaf("y", 2, 3)), conditions=(((1, 2),),)),
+               lambda: make("choose", (leaf("x"), leaf("y"), leaf("z")), conditions=(((1, 2),), ((2, 1), (1, 1)))),
+               lambda: make("choose", (leaf("x", 0), leaf("y", 0)), conditions=((),))],
     "diagonal": [unary("diagonal", s, axes=a) for s, a in [
         ((3,), ((0, 1),)), ((3, 2), ((0, 2), (1,))), ((2,), ((0, 1, 2),)), ((2, 3), ((1, 3), (0, 2))),
         ((1,), ((0, 1),))]],

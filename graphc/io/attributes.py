@@ -203,6 +203,14 @@ def read_bits(data: Any, store: Store) -> Bits:
     return Bits(array_of_bytes(np.frombuffer(bytes.fromhex(text), np.uint8), dtype, shape), dtype)
 
 
+def write_conditions(conditions: Any) -> list[Any]:
+    return [[write_sizes(pair) for pair in condition] for condition in conditions]
+
+
+def read_conditions(data: Any) -> tuple[Any, ...]:
+    return tuple([tuple([read_sizes(pair) for pair in read_list(condition)]) for condition in read_list(data)])
+
+
 TEXT = plain(str, read_text)
 DTYPE = plain(str, read_dtype)
 INT = plain(int, read_int)
@@ -212,6 +220,7 @@ GROUPS = plain(lambda groups: [write_ints(group) for group in groups],
                lambda data: tuple([read_ints(item) for item in read_list(data)]))
 SIZES = plain(write_sizes, read_sizes)
 LABELS = plain(write_labels, read_labels)
+CONDITIONS = plain(write_conditions, read_conditions)
 EXPRESSION = plain(write_expression, read_expression)
 BITS = Form(write_bits, read_bits)
 
@@ -226,14 +235,14 @@ ATTRIBUTES: dict[str, dict[str, Form]] = {
     "placeholder": DECLARED, "variable": DECLARED, "constant": {"value": BITS},
     "iota": {"dtype": DTYPE, "shape": SIZES, "axis": INT},
     "broadcast": {"shape": SIZES, "axes": INTS}, "reshape": {"shape": SIZES}, "transpose": AXES,
-    "slice": STEPS, "pad": STEPS, "concat": AXIS, "diagonal": {"axes": GROUPS},
+    "slice": STEPS, "pad": STEPS, "concat": AXIS, "choose": {"conditions": CONDITIONS}, "diagonal": {"axes": GROUPS},
     "sum": AXES, "prod": AXES, "max": AXES, "min": AXES, "any": AXES, "all": AXES, "argmax": AXIS, "argmin": AXIS,
     "einsum": {"labels": GROUPS, "out": INTS}, "gather": INDEXED, "scatter_add": {**INDEXED, "shape": SIZES},
     "linear_scan": {"axis": INT, "reverse": BOOL},
     "cast": {"dtype": DTYPE}, "polygamma": {"order": INT},
     "user": {"name": TEXT, "expression": EXPRESSION, "arity": INT},
 }
-ANY_NUMBER = ("concat", "einsum", "gather", "scatter_add")  # of operands; one at least
+ANY_NUMBER = ("concat", "choose", "einsum", "gather", "scatter_add")  # of operands; one at least
 OPERANDS = {"linear_scan": 2}  # structural ops of more than one operand
 
 

@@ -15,9 +15,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .dims import Dim, known_equal
+from .dims import Dim, known_equal, sign
 from .errors import DTypeError, GraphError, ShapeError, user_line
 from .node import OPS, Bits, Node, constant, make, operand_lines
+from .plan import Condition
 from .types import DTYPES, FLOATS, Shape, as_dtype, dtype_name, is_integer, numpy_dtype, promote, shape_text
 
 Operand: TypeAlias = "Node | int | float | bool | np.ndarray[Any, Any]"
@@ -298,6 +299,17 @@ def pad(x: Node, starts: Shape, steps: Sequence[int], shape: Shape) -> Node:
 def concat(nodes: Sequence[Node], axis: int) -> Node:
     """Nodes of one dtype, joined along an axis."""
     return nodes[0] if len(nodes) == 1 else make("concat", tuple(nodes), axis=axis)
+
+
+def choose(nodes: Sequence[Node], conditions: Sequence[Condition]) -> Node:
+    """The first node whose conditions on sizes hold (pairs (a, b): a >= b), else the last."""
+    settled = tuple(tuple((a, b) for a, b in condition if sign(a - b) != 1) for condition in conditions)
+    last = next((k for k, condition in enumerate(settled) if not condition), len(settled))
+    kept = [k for k in range(last) if not any(isinstance(a - b, int) for a, b in settled[k])]  # ints left are negative
+    operands = [*(nodes[k] for k in kept), nodes[last]]
+    if all(node is operands[0] for node in operands):
+        return operands[0]
+    return make("choose", operands, conditions=tuple(settled[k] for k in kept))
 
 
 # -- reductions and contractions --

@@ -26,10 +26,11 @@ with equal maps.  Invariants are checked by `graphc.ir.verify`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .dims import Dim
+from .dims import Dim, call, sign
 
 Number = int | float | bool
 
@@ -128,13 +129,33 @@ class Buffer:
     name: str = ""
 
 
+Condition = tuple[tuple["int | Dim", "int | Dim"], ...]  # pairs (a, b): a >= b for all of them
+
+
+@dataclass(frozen=True)
+class Case:
+    """Holds where condition `number` is the first that does; the one behind the last, where none does."""
+
+    conditions: tuple[Condition, ...]
+    number: int
+
+    def __str__(self) -> str:
+        texts = [" and ".join(f"{a} >= {b}" for a, b in c) or "always" for c in self.conditions]
+        texts = [f"not ({t})" for t in texts[:self.number]] + texts[self.number:self.number + 1]
+        return " and ".join(texts)
+
+
 @dataclass(frozen=True)
 class KernelStep:
-    """Runs a kernel on these buffers (indices into the program's list, one per argument)."""
+    """Runs a kernel on these buffers (indices into the program's list, one per argument).
+
+    A step runs where all cases in its `when` hold.
+    """
 
     kernel: Kernel | Contraction
     buffers: tuple[int, ...]
     label: str = ""
+    when: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +165,7 @@ class RangeStep:
     buffer: int
     extent: int | Dim
     number: int  # into the program's `messages`
+    when: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,7 @@ class CopyStep:
 
     source: int
     target: int
+    when: tuple[Case, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,3 +212,22 @@ class Program:
     arena: int | Dim  # bytes
     checks: tuple[DimCheck, ...] = ()
     messages: tuple[str, ...] = ()
+
+
+def taken(when: Iterable[Case]) -> int | Dim:
+    """1 where all the cases hold, 0 elsewhere, as a size."""
+    total: int | Dim = 1
+    for case in when:
+        for condition in case.conditions[:case.number]:
+            total = total * (1 - all_hold(condition))
+        if case.number < len(case.conditions):
+            total = total * all_hold(case.conditions[case.number])
+    return total
+
+
+def all_hold(condition: Condition) -> int | Dim:
+    total: int | Dim = 1
+    for a, b in dict.fromkeys(condition):
+        if sign(a - b) != 1:
+            total = total * call("min", 1, call("max", 0, a - b + 1))
+    return total

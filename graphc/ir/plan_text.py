@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .dims import Dim
-from .plan import Buffer, Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep
+from .plan import Buffer, Case, Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep
 
 
 def program_text(program: Program) -> str:
@@ -23,14 +23,20 @@ def program_text(program: Program) -> str:
     lines += [f"  b{k:<3} {buffer_text(buffer)}" for k, buffer in enumerate(program.buffers)]
     for k, step in enumerate(program.steps):
         if isinstance(step, KernelStep):
-            lines.append(f"step {k}  {step.label}  {' '.join(f'b{b}' for b in step.buffers)}")
+            buffers = " ".join(f"b{b}" for b in step.buffers)
+            lines.append(f"step {k}  {step.label}  {buffers}{when_text(step.when)}")
             lines += kernel_lines(step.kernel, [f"b{b}" for b in step.buffers])
         elif isinstance(step, RangeStep):
-            lines.append(f"step {k}  require b{step.buffer} in [-({step.extent}), {step.extent})")
+            bounds = f"[-({step.extent}), {step.extent})"
+            lines.append(f"step {k}  require b{step.buffer} in {bounds}{when_text(step.when)}")
         else:
             assert isinstance(step, CopyStep)
-            lines.append(f"step {k}  copy b{step.source} to b{step.target}")
+            lines.append(f"step {k}  copy b{step.source} to b{step.target}" + when_text(step.when))
     return "\n".join(lines) + "\n"
+
+
+def when_text(when: Sequence[Case]) -> str:
+    return f"  when {', '.join(map(str, when))}" if when else ""
 
 
 def buffer_text(buffer: Buffer) -> str:

@@ -14,7 +14,8 @@ A plan (`graphc.ir.plan`):
     4  a step has a buffer per argument, of the same dtype
     5  buffers that are live at once do not overlap in the arena, and end inside it; sizes that depend on symbols are
        compared at several values of the symbols
-    6  numbers of inputs, outputs, state, constants and messages exist
+    6  a step's cases are cases of its conditions
+    7  numbers of inputs, outputs, state, constants and messages exist
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from .dims import Dim, evaluate, symbols_of
 from .errors import GraphError, VerifyError
 from .node import OPS, Need, Node
-from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep
+from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep, taken
 from .text import postorder, text
 from .types import itemsize
 
@@ -187,7 +188,8 @@ def program_faults(program: Program) -> list[str]:
             found.append(f"buffer {number}: no place {buffer.place!r}")
         elif buffer.place != "arena" and not 0 <= buffer.number < counts[buffer.place]:
             found.append(f"buffer {number}: there is no {buffer.place} {buffer.number}")
-    sizes = [program.arena, *(s for b in program.buffers for s in (b.size, b.offset))]
+    sizes = [program.arena, *(s for b in program.buffers for s in (b.size, b.offset)),
+             *(taken(step.when) for step in program.steps)]
     unknown = set(symbols_of(*sizes)) - set(program.symbols)
     if unknown:
         return [*found, f"sizes need the symbols {', '.join(sorted(unknown))}, which the program does not take"]
@@ -201,6 +203,8 @@ def step_faults(program: Program, number: int, step: KernelStep | RangeStep | Co
         yield f"{name}: buffers {used} of {len(program.buffers)}"
         return
     buffers = [program.buffers[b] for b in used]
+    yield from (f"{name}: case {c.number} of {len(c.conditions) + 1}" for c in step.when
+                if not 0 <= c.number <= len(c.conditions))
     if isinstance(step, KernelStep):
         given = tuple(b.dtype for b in buffers)
         if given != step.kernel.arguments:

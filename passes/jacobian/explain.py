@@ -208,7 +208,7 @@ def guard_lines(plan: Explained) -> list[str]:
     """The plans between which the symbolic sizes decide."""
     if len(plan.alternatives) < 2:
         return []
-    lines = ["  the sizes decide (the choice is for typical ones; plan.at(sizes) picks another):"]
+    lines = ["  the sizes decide, at run time (what is told above is for typical ones; plan.at(sizes) fixes one):"]
     return lines + [f"    {a.candidate.name}: {a.multiplications} multiplications, least where {a.guard}"
                     for a in plan.alternatives]
 

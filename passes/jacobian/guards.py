@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from graphc.ir.dims import Dim, evaluate, sign, substitute, symbols_of, to_sympy
 from graphc.ir.linmap.term import Size
+from graphc.ir.plan import Condition
 
 from .candidates import Candidate
 
@@ -63,6 +65,30 @@ def alternatives(prices: Sequence[tuple[Size, Candidate]]) -> tuple[Alternative,
         if not beaten:
             left.append((price, candidate))
     return tuple(Alternative(c, price, tuple(other for other, rival in left if rival is not c)) for price, c in left)
+
+
+MOST_TAKEN = 3  # alternatives that are built; each is code of its own
+PROBES = (1, 4, 16, 64, 256, 1024, 4096, 16384)  # sizes at which it is counted which of many are the cheapest
+MOST_PROBES = 3  # symbols that take all of these; further ones take one and the same
+
+
+def built_alternatives(found: Sequence[Alternative]) -> tuple[tuple[Alternative, ...], tuple[Condition, ...]]:
+    """Those that win most often, and where each but the last costs no more than the others."""
+    names = symbols_of(*(a.multiplications for a in found))
+    wins = [0] * len(found)
+    for values in product(PROBES, repeat=min(len(names), MOST_PROBES)):
+        sizes = {name: values[k % len(values)] for k, name in enumerate(names)}
+        costs = [a.cost(sizes) for a in found]
+        wins[costs.index(min(costs))] += 1
+    ranked = sorted(range(len(found)), key=lambda k: -wins[k])[:MOST_TAKEN]
+    kept = [found[k] for k in sorted(ranked) if wins[k]]
+    return tuple(kept), tuple(condition_of(a, [b for b in kept if b is not a]) for a in kept[:-1])
+
+
+def condition_of(own: Alternative, rivals: Sequence[Alternative]) -> Condition:
+    """Where the alternative costs no more than these, as comparisons of sizes: those that always hold left out."""
+    return tuple((rival.multiplications, own.multiplications) for rival in rivals
+                 if not is_at_most(own.multiplications, rival.multiplications))
 
 
 def is_at_most(a: Size, b: Size) -> bool:

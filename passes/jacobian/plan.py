@@ -15,12 +15,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from graphc.ir.build import choose
 from graphc.ir.dims import Dim
 from graphc.ir.errors import GraphError, user_line
 from graphc.ir.linmap import LinMap, dense_node
 from graphc.ir.linmap.contract import estimate
 from graphc.ir.linmap.term import Size
 from graphc.ir.node import Node
+from graphc.ir.plan import Condition
 
 from .candidates import STEPS_A_SECOND, Candidate, candidates
 from .elimination import jacobian_maps
@@ -28,7 +30,7 @@ from .engines import SCALAR, Engine, built, coloured, scalar_code, tensor_arithm
 from .explain import explained, formula_of, latex_of
 from .forms import Form, Forms, form_graph, forms_for, structure_key
 from .orders import form_price, improved
-from .guards import Alternative, alternatives
+from .guards import Alternative, alternatives, built_alternatives
 from .pricing import Price, exact_price
 from .tensor import Edge, Linear, Pair, ghosted, has_opaque
 
@@ -101,7 +103,7 @@ class Plan:
         price = self.pricing(best)
         rivals = tuple(c for c in (Candidate(self.name, self.order), *self.rivals) if c.order != best.order)
         return replace(self, name=best.name, order=best.order, products=price.products, finish=price.finish,
-                       bytes=price.nbytes, rivals=rivals)
+                       bytes=price.nbytes, rivals=rivals, alternatives=())
 
     def measured(self, multiplications: int) -> Plan:
         """The plan with what was counted in a run, for `explain`."""
@@ -162,7 +164,7 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
     notes = () if limits.threads == 1 else (f"done after {price.span} multiplications on {limits.threads} threads",)
     plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
                 proof(chosen, found, limits, pricing), ghosts_of, rivals, pricing, structure, notes,
-                choices(found, pricing))
+                choices(found, pricing, limits.memory))
     return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits)
 
 
@@ -190,12 +192,13 @@ def advantage(e: Engine, plan: Plan, linear: Linear[LinMap]) -> str:
     return f"{e.multiplications} multiplications; {plan.name} takes {plan.multiplications}"
 
 
-def choices(found: Sequence[tuple[float, Candidate]], pricing: Callable[[Candidate], Price]
-            ) -> tuple[Alternative, ...]:
-    """The candidates between which symbolic sizes decide; none where one is the least for all sizes."""
+def choices(found: Sequence[tuple[float, Candidate]], pricing: Callable[[Candidate], Price],
+            memory: int | None) -> tuple[Alternative, ...]:
+    """The candidates within the memory between which symbolic sizes decide; none where one is the least for all."""
     if not isinstance(pricing(found[0][1]).total, Dim):
         return ()
-    left = alternatives([(pricing(c).total, c) for _, c in found])
+    left = alternatives([(pricing(c).total, c) for _, c in found
+                         if memory is None or pricing(c).nbytes <= memory])
     return left if len(left) > 1 else ()
 
 
@@ -276,7 +279,19 @@ def executed(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, Node | None]:
     if plan.engine:
         found = built(plan.engine, plan.order, linear)
         return {pair: found.get(pair) for pair, _ in linear.pairs()}
-    return multiplied(linear, plan.order)
+    return chosen_at_run_time(plan, linear) if plan.alternatives else multiplied(linear, plan.order)
+
+
+def chosen_at_run_time(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, Node | None]:
+    """Every pair by each of the alternatives, of which the sizes choose one when they are known."""
+    kept, conditions = built_alternatives(plan.alternatives)
+    found = [multiplied(linear, a.candidate.order) for a in kept]
+    return {pair: joined([f[pair] for f in found], conditions) for pair, _ in linear.pairs()}
+
+
+def joined(nodes: Sequence[Node | None], conditions: Sequence[Condition]) -> Node | None:
+    present = [node for node in nodes if node is not None]  # a pair is zero in all orders or in none
+    return choose(present, conditions) if present else None
 
 
 def multiplied(linear: Linear[LinMap], order: Iterable[int]) -> dict[Pair, Node | None]:

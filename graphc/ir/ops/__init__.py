@@ -1,5 +1,5 @@
 """The op table, one module per family; importing this package fills `graphc.ir.node.OPS`."""
 
-from . import contractions, elementwise, indexing, leaves, movement, reductions, scans, user
+from . import choices, contractions, elementwise, indexing, leaves, movement, reductions, scans, user
 
-__all__ = ["contractions", "elementwise", "indexing", "leaves", "movement", "reductions", "scans", "user"]
+__all__ = ["choices", "contractions", "elementwise", "indexing", "leaves", "movement", "reductions", "scans", "user"]

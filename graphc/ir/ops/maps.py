@@ -13,7 +13,7 @@ from .. import build
 from ..build import elementwise
 from ..dims import Dim, product
 from ..linmap import LinMap, NamedView, Opaque, diagonal as scaling, linear_map, relabel, transposed
-from ..node import Node
+from ..node import Node, make
 
 Maps = list[LinMap | None]
 Size = int | Dim
@@ -197,6 +197,17 @@ def scatter_add(node: Node) -> Maps:
     constant: Maps = [None] * (len(node.operands) - 1)
     taken = selection(node, node.attrs["out"], node.operands[0].type.shape, node.type.shape)
     return [transposed(taken), *constant]
+
+
+# -- choices --
+def choose(node: Node) -> Maps:
+    """By operand k, the identity where it is the chosen one, else zero."""
+    labels = tuple(range(node.type.rank))
+    sizes, count = named_sizes((labels, node.type.shape)), len(node.operands)
+    zero, one = (build.scalar(number, node.type.dtype, node.graph) for number in (0, 1))
+    masks = [make("choose", [one if j == k else zero for j in range(count)], conditions=node.attrs["conditions"])
+             for k in range(count)]
+    return [linear_map(labels, labels, sizes, factors=[(mask, ())]) for mask in masks]
 
 
 # -- scans --
