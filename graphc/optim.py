@@ -91,7 +91,7 @@ class SGD(Optimiser):
 
 @dataclass(frozen=True)
 class Adam(Optimiser):
-    """Adam (Kingma and Ba 2015, algorithm 1, in the form at the end of its section 2)."""
+    """Adam (Kingma and Ba 2015, algorithm 1): epsilon is added to the square root of the corrected second moment."""
 
     learning_rate: Rate = 1e-3
     beta1: float = 0.9
@@ -104,13 +104,14 @@ class Adam(Optimiser):
             steps = creation.variable(np.zeros((), np.int64), name=graph_name(graph, "steps"))
         updates: Updates = {steps: steps + 1}
         count = real.cast(updates[steps], "float64")
-        correction = real.sqrt(1.0 - self.beta2 ** count) / (1.0 - self.beta1 ** count)
+        first_scale, second_scale = 1.0 / (1.0 - self.beta1 ** count), 1.0 / real.sqrt(1.0 - self.beta2 ** count)
         for gradient, variable in pairs:
             first, second = slot(variable, "adam_m"), slot(variable, "adam_v")
             updates[first] = self.beta1 * first + (1.0 - self.beta1) * gradient
             updates[second] = self.beta2 * second + (1.0 - self.beta2) * gradient * gradient
-            rate = real.cast(self.rate(variable) * correction, variable.dtype)
-            updates[variable] = variable - rate * updates[first] / (real.sqrt(updates[second]) + self.epsilon)
+            rate = real.cast(self.rate(variable) * first_scale, variable.dtype)
+            width = real.sqrt(updates[second]) * real.cast(second_scale, variable.dtype) + self.epsilon
+            updates[variable] = variable - rate * updates[first] / width
         return updates
 
 
