@@ -69,7 +69,7 @@ def lower(request: Request) -> Program:
     drafts = [draft for group in groups for draft in drafts_of(group, roots, stored)]
     becomes = {value: variable for variable, value in updates if not is_leaf(value)}
     steps = schedule(drafts, becomes)
-    return Assembly(request, outputs, updates, steps, roots).program()
+    return Assembly(request, outputs, updates, steps).program()
 
 
 def stored_roots(groups: Sequence[Group], targets: Sequence[Node]) -> set[Node]:
@@ -101,12 +101,11 @@ class Assembly:
     """Steps over nodes become steps over buffers."""
 
     def __init__(self, request: Request, outputs: Sequence[Node], updates: Sequence[tuple[Node, Node]],
-                 steps: Sequence[Draft], roots: set[Node]) -> None:
+                 steps: Sequence[Draft]) -> None:
         self.request = request
         self.outputs = outputs
         self.updates = updates
         self.steps = steps
-        self.roots = roots
         self.nodes = ancestors([*request.outputs, *(v for _, v in request.updates)])
         self.state = request.state or tuple(dict.fromkeys(
             [n for n in self.nodes if n.op.name == "variable"] + [v for v, _ in updates]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import erf
+
 import graphc as gc
 import numpy as np
 import pytest
@@ -62,3 +64,13 @@ def test_initialisers_keep_their_promise() -> None:
     assert np.abs(gc.init.truncated_normal((1000,))()).max() <= 2
     with pytest.raises(gc.GraphError, match="known sizes"):
         gc.init.normal(("n", 3))
+
+
+def test_gelu_in_both_forms() -> None:
+    points = np.linspace(-4, 4, 33)
+    wanted = np.array([0.5 * x * (1 + erf(x / np.sqrt(2))) for x in points])
+    with gc.Graph(), gc.Session() as sess:
+        x = gc.placeholder("float64", (33,), name="x")
+        exact, close = sess.run([gc.nn.gelu(x, approximate=False), gc.nn.gelu(x)], {x: points})
+    np.testing.assert_allclose(exact, wanted, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(close, wanted, atol=1e-3)
