@@ -6,6 +6,7 @@ Functions take arrays by the names of the workload's inputs, in whatever precisi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import math
 from math import cos, pi, sin
 from typing import Any
 
@@ -45,6 +46,12 @@ def logsumexp(x: Array) -> list[Array]:
     return [np.log(np.exp(x - top[:, None]).sum(-1)) + top]
 
 
+def gelu_norm(x: Array, r: Array, g: Array, b: Array) -> list[Array]:
+    """Layer norm of gelu(x) + r, gelu by the error function."""
+    erf = np.array([math.erf(v) for v in (x / 2 ** 0.5).ravel().tolist()]).reshape(x.shape)
+    return layernorm(x * (1 + erf) / 2 + r, g, b)
+
+
 def dense(x: Array, W: Array, b: Array) -> list[Array]:
     return [np.maximum(x @ W + b, 0)]
 
@@ -68,6 +75,17 @@ def loss_and_gradients(parameters: Sequence[Array], x: Array, y: Array) -> tuple
     return loss, [x.T @ d0, d0.sum(0), h0.T @ d1, d1.sum(0), h1.T @ d2, d2.sum(0)]
 
 
+def cross_entropy(z: Array, y: Array) -> list[Array]:
+    """Mean cross-entropy of integer labels, and its gradient."""
+    top, rows = z.max(1, keepdims=True), np.arange(len(y))
+    e = np.exp(z - top)
+    total = e.sum(1, keepdims=True)
+    gradient = e / total
+    gradient[rows, y] -= 1
+    gradient /= len(y)
+    return [(np.log(total[:, 0]) + top[:, 0] - z[rows, y]).mean(), gradient]
+
+
 def adam(parameters: Sequence[Array], means: Sequence[Array], squares: Sequence[Array], gradients: Sequence[Array],
          step: int) -> None:
     """One step of Adam in place (Kingma and Ba 2015)."""
@@ -78,6 +96,13 @@ def adam(parameters: Sequence[Array], means: Sequence[Array], squares: Sequence[
         v *= BETA2
         v += (1 - BETA2) * (g * g)
         p -= rate * m / (np.sqrt(v) * scale + ADAM_EPSILON)
+
+
+def first_update(p: Array, g: Array) -> list[Array]:
+    """The parameters after one step of Adam from zero moments."""
+    found = p.copy()
+    adam([found], [np.zeros_like(p)], [np.zeros_like(p)], [g], 1)
+    return [found]
 
 
 def three_steps(x: Array, y: Array, **weights: Array) -> list[Array]:

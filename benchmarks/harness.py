@@ -1,4 +1,6 @@
-"""Measures peers side by side: a process for each, pinned to one core, timed in rounds A, B, C, A, B, C, ...
+"""Measures peers side by side: a process for each, timed in rounds A, B, C, A, B, C, ...
+
+For one thread a process is pinned to one core; for several it may use all.
 
 A machine that others use slows down for seconds at a time.  Interleaved rounds spread that over all peers, and medians
 over all samples of all rounds forget it; figures of different runs do not compare.
@@ -24,10 +26,12 @@ from .workloads import Workload, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER_SECONDS = 300.0
-SETTINGS = {  # one thread, no code from earlier runs, no other device
-    "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-    "GRAPHC_CACHE": "off", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "",
-}
+SETTINGS = {"GRAPHC_CACHE": "off", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+COUNTS = ("BENCHMARK_THREADS", "GRAPHC_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+          "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+UNDISTURBED = 0.02  # the part of a sample that its threads may have waited for a core
+FEWEST = 5  # undisturbed samples that make a median
 
 
 @dataclass
@@ -44,17 +48,20 @@ class Figure:
     seconds: float = float("inf")
     low: float = float("inf")
     high: float = float("inf")
-    samples: list[float] = field(default_factory=list)
+    samples: list[tuple[float, float]] = field(default_factory=list)  # seconds, and the part that was waiting
+    disturbed: bool = False  # too few samples without waiting: `seconds` is the tenth percentile of all
 
     @property
     def name(self) -> str:
         return f"{self.peer}:{self.variant}" if self.variant else self.peer
 
-    def take(self, samples: Iterable[float]) -> None:
+    def take(self, samples: Iterable[Sequence[float]]) -> None:
         """Adds samples; `low` and `high` are the quartiles."""
-        self.samples += samples
-        ordered = sorted(self.samples)
-        self.seconds = median(ordered)
+        self.samples += [(seconds, waiting) for seconds, waiting in samples]
+        calm = sorted(seconds for seconds, waiting in self.samples if waiting <= UNDISTURBED)
+        self.disturbed = len(calm) < min(FEWEST, len(self.samples))
+        ordered = calm if not self.disturbed else sorted(seconds for seconds, _ in self.samples)
+        self.seconds = median(ordered) if not self.disturbed else ordered[len(ordered) // 10]
         self.low, self.high = ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4]
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,11 +77,12 @@ class Died(Exception):
 class Worker:
     """The process of one peer."""
 
-    def __init__(self, peer: str, python: str, core: int) -> None:
-        environment = {**os.environ, **SETTINGS}
+    def __init__(self, peer: str, python: str, threads: int) -> None:
+        environment = {**os.environ, **SETTINGS, **dict.fromkeys(COUNTS, str(threads))}
+        core = {max(os.sched_getaffinity(0))}
         self.process = subprocess.Popen([python, "-m", "benchmarks.worker", peer], cwd=ROOT, env=environment, text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                        preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+                                        preexec_fn=(lambda: os.sched_setaffinity(0, core)) if threads == 1 else None)
         self.peer = peer
         self.greeting = self.read()
 
@@ -104,19 +112,19 @@ class Worker:
 
 @dataclass
 class Bench:
-    """The workers of a run, on one core; one that dies is gone for a workload and starts again for the next."""
+    """The workers of a run; one that dies is gone for a workload and starts again for the next."""
 
     pythons: Mapping[str, str]
-    core: int
+    threads: int
     workers: dict[str, Worker] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     dead: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, peers: Sequence[str], pythons: Mapping[str, str]) -> Bench:
-        """Starts a worker per peer on the last core that this process may use."""
-        bench = cls(pythons, max(os.sched_getaffinity(0)))
+    def of(cls, peers: Sequence[str], pythons: Mapping[str, str], threads: int = 1) -> Bench:
+        """Starts a worker per peer; with one thread all of them are on the last core that this process may use."""
+        bench = cls(pythons, threads)
         for peer in peers:
             bench.start(peer)
         return bench
@@ -124,7 +132,7 @@ class Bench:
     def start(self, peer: str) -> None:
         """Starts the peer's worker, or notes why it is missing."""
         try:
-            worker = Worker(peer, self.pythons.get(peer, sys.executable), self.core)
+            worker = Worker(peer, self.pythons.get(peer, sys.executable), self.threads)
         except (Died, OSError) as problem:
             self.missing[peer] = str(problem)
             return

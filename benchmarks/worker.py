@@ -1,11 +1,12 @@
 """The process that measures one peer: a request in JSON per line of its input, an answer per line of its output.
 
     {"do": "build", "workload": .., "file": ..}      -> {"cases": {variant: {"error": .., "compile_seconds": ..} ..}}
-    {"do": "time", "workload": .., "variant": .., "seconds": ..}        -> {"samples": [seconds per call ..]}
+    {"do": "time", "workload": .., "variant": .., "seconds": ..}        -> {"samples": [[seconds per call, waited] ..]}
     {"do": "forget"}                                 -> {}
 
-Times are of the process's CPU, of all its threads: the parent pins it to one core, where that equals the time on the
-clock of an idle machine, and leaves out what the neighbours of a busy one take.
+With one thread times are of the process's CPU: the parent pins it to one core, where that equals the time on the clock
+of an idle machine, and leaves out what the neighbours of a busy one take.  With several they are of the clock, and each
+sample says which part of it some thread was ready and waited for a core.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .peers import Case
+from .peers import THREADS, Case
 from .workloads import WORKLOADS, aligned, error
 
 SAMPLE = 2e-4  # seconds that a sample of calls takes at least
@@ -62,6 +63,20 @@ def build(peer: Any, cases: Cases, workload: str, file: str) -> dict[str, Any]:
     return {"cases": made}
 
 
+def waited() -> float:
+    """Seconds that the threads of this process were ready and had no core."""
+    if THREADS == 1:
+        return 0.0
+    total = 0
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{thread}/schedstat") as status:
+                total += int(status.read().split()[1])
+        except OSError:
+            continue  # the thread has ended, or this kernel does not tell
+    return total * 1e-9
+
+
 def memory_mark() -> float:
     """The memory in use, from which the peak is counted anew."""
     with open("/proc/self/clear_refs", "w") as marks:
@@ -74,18 +89,23 @@ def time(case: Case, seconds: float) -> dict[str, Any]:
     if case.reset is not None:
         case.reset()
     call = case.call
-    began = process_time()
+    clock = process_time if THREADS == 1 else perf_counter
+    began = clock()
     call()
-    once = max(process_time() - began, 1e-9)
+    once = max(clock() - began, 1e-9)
     calls = max(1, round(SAMPLE / once)) if once < SAMPLE else 1
     limit = STATEFUL_CALLS if case.reset is not None else sys.maxsize
-    samples: list[float] = []
+    samples: list[tuple[float, float]] = []
+    spent = 0.0
     gc.disable()
-    while sum(samples) * calls < seconds and len(samples) * calls < limit:
-        began = process_time()
+    while spent < seconds and len(samples) * calls < limit:
+        before = waited()
+        began = clock()
         for _ in range(calls):
             call()
-        samples.append((process_time() - began) / calls)
+        took = clock() - began
+        samples.append((took / calls, (waited() - before) / took))
+        spent += took
     gc.enable()
     return {"samples": samples}
 
@@ -102,8 +122,9 @@ def answer(peer: Any, cases: Cases, request: dict[str, Any]) -> dict[str, Any]:
 
 def warm_up(peer: Any) -> None:
     """Computes something small, so that what a library does once is not counted as compile time of a workload."""
-    case = peer.CASES["scale"][""]({"x": np.ones(3)})  # a name, as some cases own the memory that their calls use
-    case.call()
+    for builder in list(peer.CASES.get("scale", {}).values())[:1]:
+        case = builder({"x": np.ones(3)})  # a name, as some cases own the memory that their calls use
+        case.call()
 
 
 def main(name: str) -> None:

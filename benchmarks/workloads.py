@@ -1,5 +1,7 @@
 """What is measured: a table of workloads, each with inputs from fixed seeds and a NumPy reference in float64.
 
+The names are those of a list of rivals' times: W7 to W9 need convolutions and loops, which do not exist yet.
+
 A workload has a name, which users ask for by its beginning (`W4` is all sizes of matrix products), a kind, which is
 what peers know how to compute, and the largest error that its results may have, relative to the largest value of each.
 """
@@ -30,6 +32,9 @@ class Workload:
     inputs: Callable[[], Inputs]
     reference: Callable[..., list[Array]]
     tolerance: float
+    flops: float = 0.0  # where arithmetic is what bounds it
+    nbytes: float = 0.0  # where memory is: read once and written once
+    dtype: str = "float32"  # of that arithmetic
 
 
 def normal(shapes: Mapping[str, tuple[int, ...]], dtype: str, seed: int = 0, scale: float = 1.0) -> Inputs:
@@ -86,7 +91,13 @@ def gemm(label: str, rows: int, inner: int, columns: int, dtype: str = "float32"
     tolerance = 1e-5 if dtype == "float32" else 1e-12
     shapes = {"a": (rows, inner), "b": (inner, columns)}
     return Workload(f"W4_{label}", "gemm", f"({rows},{inner}) @ ({inner},{columns}), {dtype}",
-                    partial(normal, shapes, dtype), lambda a, b: [a @ b], tolerance)
+                    partial(normal, shapes, dtype), lambda a, b: [a @ b], tolerance,
+                    2.0 * rows * inner * columns, dtype=dtype)
+
+
+def logits() -> Inputs:
+    return normal({"z": ROWS}, "float32", 22, 3.0) | {
+        "y": np.random.default_rng(23).integers(0, ROWS[1], ROWS[0]).astype("int32")}
 
 
 ROWS, NARROW, WAIST = (4096, 1024), (8, 512, 4, 512, 8), (512, 256, 8, 256, 512)
@@ -104,13 +115,15 @@ WORKLOADS = [
              lambda: images() | normal({"g": (1024,), "b": (1024,)}, "float32", 4), formulas.layernorm, 1e-5),
     Workload("W3_logsumexp", "logsumexp", "logsumexp over the last axis of (4096,1024)", images,
              formulas.logsumexp, 1e-5),
-    *(gemm(f"gemm{n}", n, n, n) for n in (64, 128, 256, 512, 1024)),
+    *(gemm(f"gemm{n}", n, n, n) for n in (64, 128, 256, 512, 1024, 2048)),
     gemm("skinny", 64, 1000, 100),
-    gemm("gemm512_f64", 512, 512, 512, "float64"),
-    Workload("W5_dense", "dense", "relu(x @ W + b), (256,784) @ (784,512)", dense_inputs, formulas.dense, 1e-5),
+    *(gemm(f"f64_{n}", n, n, n, "float64") for n in (512, 1024)),
+    Workload("W5_dense", "dense", "relu(x @ W + b), (256,784) @ (784,512)", dense_inputs, formulas.dense, 1e-5,
+             2.0 * 256 * 784 * 512),
     # a wide tolerance, as libraries add Adam's epsilon before or after the correction of its moments
     *(Workload(f"W6_mlp{n}", "training", f"training step, 784-512-256-10, cross-entropy, Adam, batch {n}",
-               partial(training_inputs, n), formulas.three_steps, 2e-4) for n in (64, 256)),
+               partial(training_inputs, n), formulas.three_steps, 2e-4,
+               2.0 * n * (2 * 784 * 512 + 3 * 512 * 256 + 3 * 256 * 10)) for n in (64, 256)),
     Workload("W10_jacobian", "jacobian", "Jacobian of a tanh network 8-512-4-512-8, float32",
              partial(network_inputs, NARROW, "float32"), formulas.network_jacobian, 1e-4),
     Workload("W11_hessian", "hessian", "Hessian of mean((tanh(X W + b) w - y)^2), 100 parameters, float64",
@@ -122,7 +135,20 @@ WORKLOADS = [
     Workload("W12_arm", "arm", "pose and Jacobian of the position of an arm with six joints, float64", angles,
              formulas.arm_and_jacobian, 1e-9),
     Workload("W13_product", "product", "A @ B @ C @ D @ x as written, 1000 by 1000, float32", product_inputs,
-             lambda A, B, C, D, x: [A @ (B @ (C @ (D @ x)))], 1e-4),
+             lambda A, B, C, D, x: [A @ (B @ (C @ (D @ x)))], 1e-4, nbytes=16e6),
+    *(Workload(f"kernel_{kind}", kind, f"sum over {axis} of (4096,1024), float32", images, reference, 1e-5,
+               nbytes=4.0 * ROWS[0] * ROWS[1])
+      for kind, axis, reference in (("sum0", "axis 0", lambda x: [x.sum(0)]), ("sum1", "axis 1", lambda x: [x.sum(1)]),
+                                    ("sum", "everything", lambda x: [x.sum()]))),
+    Workload("kernel_transpose", "transpose", "transpose of (2048,2048), float32",
+             partial(normal, {"x": (2048, 2048)}, "float32", 24), lambda x: [x.T], 0.0, nbytes=8.0 * 2048 ** 2),
+    Workload("kernel_adam", "adam", "Adam's update of 535,818 parameters in place, float32",
+             partial(normal, {"p": (535_818,), "g": (535_818,)}, "float32", 25), formulas.first_update, 1e-5),
+    Workload("kernel_gelu_norm", "gelu_norm", "layer norm of gelu(x) + r, (4096,1024), float32",
+             lambda: images() | normal({"r": ROWS}, "float32", 26) | normal({"g": (1024,), "b": (1024,)}, "float32", 4),
+             formulas.gelu_norm, 1e-5),
+    Workload("kernel_cross_entropy", "cross_entropy", "cross-entropy of (4096,1024) with its gradient, float32", logits,
+             formulas.cross_entropy, 1e-5),
     *(Workload(f"hourglass_{dtype}", "jacobian", f"Jacobian of a tanh network 512-256-8-256-512, {dtype}",
                partial(network_inputs, WAIST, dtype), formulas.network_jacobian, tolerance)
       for dtype, tolerance in (("float32", 1e-4), ("float64", 1e-11))),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 import json
 from pathlib import Path
+import shutil
 import sys
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from benchmarks import __main__ as command, report
 from benchmarks.harness import Bench, Died, Figure, Worker
+from benchmarks.native import Peaks, peaks
 from benchmarks.workloads import WORKLOADS, Workload, chosen, error, reference
 
 SHORT = ["--rounds", "2", "--seconds", "0.001"]
@@ -21,13 +24,14 @@ def test_two_workloads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     found = command.main(["--peers", "numpy", "--only", "W10,W12_rosenbrock", *SHORT, "--json", str(file)])
     assert list(found) == ["W10_jacobian", "W12_rosenbrock"]
     for figures in found.values():
-        assert {f.name for f in figures} == {"graphc", "graphc:out", "numpy"}
+        assert {f.name for f in figures} == {"graphc", "graphc:out", "numpy"}  # the yardsticks know neither
         for f in figures:
             assert not f.failure and 0 < f.low <= f.seconds <= f.high < 10 and f.compile_seconds > 0
             assert len(f.samples) >= 2
     written = json.loads(file.read_text())
-    assert written["versions"]["numpy"] == np.__version__
-    assert written["workloads"]["W10_jacobian"]["ratio"] == report.ratio(found["W10_jacobian"])
+    run = written["threads"]["1"]
+    assert run["versions"]["numpy"] == np.__version__
+    assert run["workloads"]["W10_jacobian"]["ratio"] == report.ratio(found["W10_jacobian"])
     assert "W12_rosenbrock" in capsys.readouterr().out.splitlines()[-1]
 
 
@@ -63,8 +67,8 @@ def test_a_peer_that_dies_starts_again_for_the_next_workload() -> None:
 
 def test_what_a_peer_prints_is_no_answer() -> None:
     with pytest.raises(Died, match="its process ended with 1"):
-        Worker("nothing", "false", 0)
-    worker = Worker("nothing", sys.executable, 0)
+        Worker("nothing", "false", 1)
+    worker = Worker("nothing", sys.executable, 1)
     assert "No module named" in worker.greeting["missing"]
     worker.close()
 
@@ -78,7 +82,7 @@ def test_choice_of_workloads(names: list[str], expected: list[str]) -> None:
 
 
 @pytest.mark.parametrize("given", [["--only", "W99"], ["--peers", "abacus"], ["--rounds", "0"], ["--seconds", "0"],
-                                   ["--python", "abacus=python"], ["--python", "numpy"]])
+                                   ["--python", "abacus=python"], ["--python", "numpy"], ["--threads", "0"]])
 def test_what_cannot_be_measured_is_refused(given: list[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(given)
@@ -113,3 +117,49 @@ def test_ratio_needs_both_sides() -> None:
     figures = [Figure("graphc", "", seconds=2.0), Figure("graphc", "out", seconds=1.0), Figure("numpy", "", "wrong")]
     assert report.ratio(figures) is None
     assert report.ratio([*figures, Figure("jax", "", seconds=4.0)]) == 0.25
+
+
+def test_yardsticks_are_no_peers() -> None:
+    row = chosen(["W1_f32"])[0]
+    figures = [Figure("graphc", "", seconds=2.0), Figure("limit", "", seconds=0.5), Figure("numpy", "", seconds=4.0)]
+    assert report.ratio(figures) == 0.5
+    assert report.of_limit(row, figures, None, 1) == 4.0
+    assert report.of_limit(row, figures, None, 2) is None  # it runs on one thread
+    assert "0.50   4.00" in report.summary([row], {row.name: figures})
+
+
+def test_limits_follow_from_the_peaks() -> None:
+    peaks = Peaks(float32=2e11, float64=1e11, bandwidth=2e10)
+    single, double, product = chosen(["W4_gemm1024", "W4_f64_1024", "W13"])
+    assert report.limit(single, [], peaks, 1) == pytest.approx(2 * 1024 ** 3 / 2e11)
+    assert report.limit(single, [], peaks, 2) == pytest.approx(1024 ** 3 / 2e11)
+    assert report.limit(double, [], peaks, 1) == pytest.approx(2 * 1024 ** 3 / 1e11)
+    assert report.limit(product, [], peaks, 1) == pytest.approx(16e6 / 2e10)
+
+
+def test_the_machine_has_peaks() -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    found = peaks()
+    assert 1e8 < found.float64 <= found.float32 * 1.1 < 1e13 and 1e8 < found.bandwidth < 1e13
+
+
+@pytest.mark.parametrize("kind", ["scale", "chain", "softmax", "layernorm", "logsumexp"])
+def test_yardsticks_compute_what_they_stand_for(kind: str) -> None:
+    if shutil.which("cc") is None or " avx512f " not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("written for AVX-512")
+    row = next(w for w in WORKLOADS if w.kind == kind)
+    small = {name: np.ascontiguousarray(a[:1000, :333] if a.ndim == 2 else a[:333]) if a.ndim else a
+             for name, a in row.inputs().items()}
+    expected = reference(Workload(row.name, kind, "", lambda: small, row.reference, row.tolerance), small)
+    for build in import_module("benchmarks.peers.limit_").CASES[kind].values():
+        assert error(list(build(small).results()), expected) <= row.tolerance
+
+
+def test_disturbed_samples_do_not_count() -> None:
+    figure = Figure("graphc", "")
+    figure.take([(1.0, 0.0)] * 5 + [(9.0, 0.5)] * 20)
+    assert (figure.seconds, figure.disturbed) == (1.0, False)
+    busy = Figure("graphc", "")
+    busy.take([(float(k), 0.5) for k in range(1, 21)])
+    assert (busy.seconds, busy.disturbed) == (3.0, True)

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+import os
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
 Inputs = dict[str, Array]
-PEERS = ("graphc", "numpy", "jax", "numba", "casadi", "torch")
+OURS = "graphc"
+PEERS = ("numpy", "jax", "numba", "casadi", "torch", "onnxruntime", "tensorflow", "pytensor", "numexpr", "opt_einsum")
+YARDSTICKS = ("limit",)  # code written by hand for a workload: measured beside the peers, and none of them
+THREADS = int(os.environ.get("BENCHMARK_THREADS", "1"))
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Case:
     call: Callable[[], Any]
     results: Callable[[], Sequence[Any]]
     reset: Callable[[], None] | None = None
+    kept: object = None  # what must live as long as the case: it holds addresses of it
 
 
 Builder = Callable[[Inputs], Case]
@@ -52,3 +57,12 @@ def training(step: Callable[[], Any], reset: Callable[[], None], parameters: Cal
         return [losses, np.array([np.linalg.norm(np.asarray(p, "float64")) for p in parameters()])]
     reset()
     return Case(step, results, reset)
+
+
+def updating(step: Callable[[], Any], value: Callable[[], Any]) -> Case:
+    """A case whose calls change one array in place: its result is the array after the first call."""
+    def results() -> Sequence[Any]:
+        return [first]
+    step()
+    first = np.array(value())
+    return Case(step, results)

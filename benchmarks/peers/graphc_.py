@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 import graphc as gc
+import numpy as np
 
-from . import Case, Inputs, Table, calling, training
+from . import Case, Inputs, Table, calling, training, updating
 from .. import formulas
 
 Build = Callable[..., Any]
@@ -33,7 +34,9 @@ def plain(build: Build) -> Callable[[Inputs], Case]:
 def into(build: Build) -> Callable[[Inputs], Case]:
     def made(inputs: Inputs) -> Case:
         function = compiled(inputs, build)
-        return calling(partial(function, out=function(*inputs.values())), *inputs.values())
+        found = function(*inputs.values())
+        kept = [np.asarray(r) for r in found] if isinstance(found, list) else np.asarray(found)
+        return calling(partial(function, out=kept), *inputs.values())
     return made
 
 
@@ -102,6 +105,25 @@ def step(inputs: Inputs) -> Case:
     return training(partial(function, inputs["x"], inputs["y"]), reset, lambda: [session.value(v) for v in layers])
 
 
+def adam(inputs: Inputs) -> Case:
+    with gc.Graph():
+        g = gc.placeholder("float32", inputs["g"].shape, name="g")
+        p = gc.variable(inputs["p"], name="p")
+        optimiser = gc.optim.Adam(formulas.RATE, formulas.BETA1, formulas.BETA2, formulas.ADAM_EPSILON)
+        session = gc.Session()
+        function = session.function([g], [], updates=optimiser.apply([(g, p)]))
+    return updating(partial(function, inputs["g"]), lambda: session.value(p))
+
+
+def gelu_norm(x: gc.Node, r: gc.Node, g: gc.Node, b: gc.Node) -> gc.Node:
+    return gc.nn.layer_norm(gc.nn.gelu(x, approximate=False) + r, g, b, formulas.EPSILON)
+
+
+def labelled(z: gc.Node, y: gc.Node) -> list[gc.Node]:
+    loss = gc.mean(gc.nn.softmax_cross_entropy(z, y))
+    return [loss, gc.gradients(loss, z)]
+
+
 CASES: Table = {
     "scale": both(lambda x: x * 2 + 1),
     "chain": both(chain),
@@ -116,6 +138,13 @@ CASES: Table = {
     "hvp": both(lambda p, v, **data: gc.hvp(loss(p=p, **data), p, v)),
     "rosenbrock": both(lambda x: gc.gradients(rosenbrock(x), x)),
     "arm": both(arm),
+    "sum0": both(lambda x: gc.sum(x, axis=0)),
+    "sum1": both(lambda x: gc.sum(x, axis=1)),
+    "sum": both(lambda x: gc.sum(x)),
+    "transpose": both(lambda x: gc.transpose(x)),
+    "adam": {"": adam},
+    "gelu_norm": both(gelu_norm),
+    "cross_entropy": both(labelled),
     "product": both(lambda A, B, C, D, x: A @ B @ C @ D @ x),
     "reaction": both(reaction),
 }

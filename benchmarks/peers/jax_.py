@@ -66,10 +66,13 @@ def arm(q: Any) -> Any:
     return pose(q), jax.jacfwd(lambda at: pose(at)[:, 3])(q)
 
 
+def labelled(z: Any, y: Any) -> Any:
+    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], 1).mean()
+
+
 def cross_entropy(parameters: list[Any], x: Any, y: Any) -> Any:
     W0, b0, W1, b1, W2, b2 = parameters
-    z = jax.nn.relu(jax.nn.relu(x @ W0 + b0) @ W1 + b1) @ W2 + b2
-    return -jnp.take_along_axis(jax.nn.log_softmax(z), y[:, None], 1).mean()
+    return labelled(jax.nn.relu(jax.nn.relu(x @ W0 + b0) @ W1 + b1) @ W2 + b2, y)
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -151,6 +154,12 @@ CASES: Table = {
     "hvp": {"": jitted(hvp)},
     "rosenbrock": {"": jitted(lambda x: jax.grad(rosenbrock)(x))},
     "arm": {"": jitted(arm)},
+    "sum0": {"": jitted(lambda x: x.sum(0))},
+    "sum1": {"": jitted(lambda x: x.sum(1))},
+    "sum": {"": jitted(lambda x: x.sum())},
+    "transpose": {"": jitted(lambda x: x.T)},
+    "gelu_norm": {"": jitted(lambda x, r, g, b: layernorm(jax.nn.gelu(x, approximate=False) + r, g, b))},
+    "cross_entropy": {"": jitted(lambda z, y: jax.value_and_grad(labelled)(z, y))},
     "product": {"": jitted(lambda A, B, C, D, x: A @ B @ C @ D @ x)},
     "reaction": {"": reaction},
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import Case, Inputs, Table, calling, training
+from . import Case, Inputs, Table, calling, training, updating
 from .. import formulas
 
 version = lambda: np.__version__
@@ -60,6 +60,15 @@ def reaction(inputs: Inputs) -> Case:
     return calling(entries, inputs["state"])
 
 
+def adam(inputs: Inputs) -> Case:
+    p, m, v, count = inputs["p"].copy(), np.zeros_like(inputs["p"]), np.zeros_like(inputs["p"]), [0]
+
+    def call() -> None:
+        count[0] += 1
+        formulas.adam([p], [m], [v], [inputs["g"]], count[0])
+    return updating(call, lambda: p)
+
+
 CASES: Table = {
     "scale": {"": lambda i: calling(lambda x: x * 2 + 1, i["x"]),
               "out": lambda i: calling(scale_into, i["x"], np.empty_like(i["x"]))},
@@ -75,6 +84,12 @@ CASES: Table = {
     "hvp": by_hand(lambda v, **others: formulas.regression_hessian(**others)[0] @ v),
     "rosenbrock": by_hand(formulas.rosenbrock_gradient),
     "arm": by_hand(formulas.arm_and_jacobian),
+    "sum0": by_hand(lambda x: x.sum(0)),
+    "sum1": by_hand(lambda x: x.sum(1)),
+    "sum": by_hand(lambda x: x.sum()),
+    "transpose": by_hand(lambda x: np.ascontiguousarray(x.T)),
+    "adam": {"": adam},
+    "cross_entropy": by_hand(formulas.cross_entropy),
     "product": by_hand(lambda A, B, C, D, x: A @ B @ C @ D @ x)
                | {"multi_dot": lambda i: calling(np.linalg.multi_dot, list(i.values()))},
     "reaction": {"": reaction},

@@ -1,4 +1,4 @@
-"""PyTorch on the processor, as it is called without compilation; derivatives by `torch.func`."""
+"""PyTorch on the processor, called eagerly or compiled by Inductor (`compile`); derivatives by `torch.func`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from . import Case, Inputs, Table, calling, training
+from . import THREADS, Case, Inputs, Table, calling, training, updating
 from .. import formulas
 
-torch.set_num_threads(1)
+torch.set_num_threads(THREADS)
 
 version = lambda: torch.__version__
 
@@ -30,6 +30,14 @@ def eager(function: Callable[..., Any]) -> dict[str, Callable[[Inputs], Case]]:
                 return function(**tensors)
         return calling(call, shown=shown)
     return {"": build}
+
+
+def both(function: Callable[..., Any]) -> dict[str, Callable[[Inputs], Case]]:
+    """Eager, and compiled by Inductor for these very shapes."""
+    def build(inputs: Inputs) -> Case:
+        torch._dynamo.reset()
+        return eager(torch.compile(function, dynamic=False))[""](inputs)
+    return eager(function) | {"compile": build}
 
 
 def chain(x: Any, a: Any, b: Any, c: Any) -> Any:
@@ -62,7 +70,7 @@ def cross_entropy(parameters: list[Any], x: Any, y: Any) -> Any:
     return F.cross_entropy(torch.addmm(b2, h, W2), y)
 
 
-def step(inputs: Inputs) -> Case:
+def step(inputs: Inputs, value_of: Callable[..., Any] = cross_entropy) -> Case:
     x, y = torch.from_numpy(inputs["x"]), torch.from_numpy(inputs["y"]).long()
     held: dict[str, Any] = {}
 
@@ -73,26 +81,54 @@ def step(inputs: Inputs) -> Case:
 
     def call() -> Any:
         held["adam"].zero_grad(set_to_none=True)
-        value = cross_entropy(held["parameters"], x, y)
+        value = value_of(held["parameters"], x, y)
         value.backward()
         held["adam"].step()
         return value
     return training(call, reset, lambda: [p.detach().numpy() for p in held["parameters"]])
 
 
+def compiled_step(inputs: Inputs) -> Case:
+    torch._dynamo.reset()
+    return step(inputs, torch.compile(cross_entropy, dynamic=False))
+
+
+def adam(inputs: Inputs) -> Case:
+    """The update alone, fused, for gradients that are given."""
+    p = torch.from_numpy(inputs["p"].copy()).requires_grad_()
+    optimiser = torch.optim.Adam([p], lr=formulas.RATE, betas=(formulas.BETA1, formulas.BETA2),
+                                 eps=formulas.ADAM_EPSILON, fused=True)
+    p.grad = torch.from_numpy(inputs["g"])
+    return updating(optimiser.step, lambda: p.detach().numpy())
+
+
+def loss_and_gradient(z: Any, y: Any) -> Any:
+    at = z.detach().requires_grad_()
+    with torch.enable_grad():
+        value = F.cross_entropy(at, y.long())
+        return value.detach(), torch.autograd.grad(value, at)[0]
+
+
 CASES: Table = {
     "scale": eager(lambda x: x * 2 + 1),
-    "chain": eager(chain),
-    "softmax": eager(lambda x: torch.softmax(x, -1)),
-    "layernorm": eager(lambda x, g, b: F.layer_norm(x, x.shape[-1:], g, b, formulas.EPSILON)),
-    "logsumexp": eager(lambda x: torch.logsumexp(x, -1)),
+    "chain": both(chain),
+    "softmax": both(lambda x: torch.softmax(x, -1)),
+    "layernorm": both(lambda x, g, b: F.layer_norm(x, x.shape[-1:], g, b, formulas.EPSILON)),
+    "logsumexp": both(lambda x: torch.logsumexp(x, -1)),
     "gemm": eager(lambda a, b: a @ b),
-    "dense": eager(lambda x, W, b: torch.relu(torch.addmm(b, x, W))),
-    "training": {"": step},
+    "dense": both(lambda x, W, b: torch.relu(torch.addmm(b, x, W))),
+    "training": {"": step, "compile": compiled_step},
     "jacobian": {name: eager(lambda x, f=f, **weights: f(network)(x, weights))[""]
                  for name, f in (("jacfwd", torch.func.jacfwd), ("jacrev", torch.func.jacrev))},
     "hessian": eager(lambda X, y, p: torch.func.hessian(loss)(p, X, y)),
     "hvp": eager(hvp),
     "rosenbrock": eager(lambda x: torch.func.grad(rosenbrock)(x)),
+    "sum0": eager(lambda x: x.sum(0)),
+    "sum1": eager(lambda x: x.sum(1)),
+    "sum": eager(lambda x: x.sum()),
+    "transpose": eager(lambda x: x.T.contiguous()),
+    "adam": {"": adam},
+    "gelu_norm": both(lambda x, r, g, b: F.layer_norm(F.gelu(x) + r, x.shape[-1:], g, b, formulas.EPSILON)),
+    "cross_entropy": eager(loss_and_gradient),
     "product": eager(lambda A, B, C, D, x: A @ B @ C @ D @ x),
 }
