@@ -135,8 +135,8 @@ class _Writer:
         name = kernel_function(self.module, step.kernel, self.target)
         pointers = [f"ptr {self.pointers[b]}" for b in step.buffers]
         if isinstance(step.kernel, Kernel):
-            sizes = [f"i64 {symbol_register(s)}" for s in kernel_symbols(step.kernel)]
-            rest = ["i64 0", f"i64 {self.size(split_extent(step.kernel))}"]
+            sizes = [f"i64 {self.size(step.size(Dim.symbol(s)))}" for s in kernel_symbols(step.kernel)]
+            rest = ["i64 0", f"i64 {self.size(step.size(split_extent(step.kernel)))}"]
         else:
             sizes = [f"i64 {symbol_register(s)}" for s in contraction_symbols(step.kernel)]
             rest = [f"ptr {self.function.element('i8', '%arena', self.size(self.program.arena))}"]

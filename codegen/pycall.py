@@ -59,7 +59,7 @@ def operations(program: Program) -> list[tuple[int, int | Dim]]:
     for step in program.steps:
         if isinstance(step, KernelStep):
             depth = step.kernel.depth if isinstance(step.kernel, Contraction) else 1
-            found.append((max(1, len(step.kernel.ops)), product(step.kernel.extents) * depth))
+            found.append((max(1, len(step.kernel.ops)), step.size(product(step.kernel.extents) * depth)))
         else:
             buffer = program.buffers[step.source if isinstance(step, CopyStep) else step.buffer]
             found.append((1, buffer.size))

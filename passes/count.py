@@ -33,7 +33,7 @@ def program_operations(program: Program, everything: bool = False) -> Counts:
         if isinstance(step, KernelStep):
             for name, count in step_operations(step.kernel):
                 if everything or name not in MOVES | COMPARISONS:
-                    total[name] = total.get(name, 0) + count * taken(step.when)
+                    total[name] = total.get(name, 0) + step.size(count) * taken(step.when)
     return {name: total[name] for name in sorted(total)}
 
 

@@ -28,6 +28,7 @@ from graphc.ir.plan import (
 from graphc.ir.types import to_storage
 
 from .branches import When, cases_of, shared
+from .families import with_shared_kernels
 from .groups import Group, form_groups
 from .kernels import loop_kernel
 from .builder import Draft, Place, Scratch
@@ -225,15 +226,15 @@ class Assembly:
     # -- steps --
     def kernel_steps(self) -> list[Step]:
         """The kernels, and the range checks of index buffers: first of those that are there, then as they are made."""
-        made = {node for step in self.steps for node in step.writes}
+        made = {node for draft in self.steps for node in draft.writes}
         pending: dict[tuple[Node, int | Dim, Node], When] = {}
-        for step in self.steps:
-            for index in step.indices:
-                pending[index] = shared(pending.get(index, step.when), step.when)
+        for draft in self.steps:
+            for index in draft.indices:
+                pending[index] = shared(pending.get(index, draft.when), draft.when)
         found: list[Step] = [self.range_step(*index, when) for index, when in pending.items() if index[0] not in made]
-        writers = {node: k for k, step in enumerate(self.steps) for node in step.writes}
-        for k, draft in enumerate(self.steps):
-            found.append(self.merged(draft))
+        writers = {node: k for k, draft in enumerate(self.steps) for node in draft.writes}
+        for k, step in enumerate(with_shared_kernels([self.merged(draft) for draft in self.steps])):
+            found.append(step)
             found += [self.range_step(*index, when) for index, when in pending.items() if writers.get(index[0]) == k]
         return found
 

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .dims import Dim, call, sign
+from .dims import Dim, call, sign, substitute
 
 Number = int | float | bool
 
@@ -149,13 +149,19 @@ class Case:
 class KernelStep:
     """Runs a kernel on these buffers (indices into the program's list, one per argument).
 
-    A step runs where all cases in its `when` hold.
+    A step runs where all cases in its `when` hold.  `sizes` are the values of symbols that are the kernel's own: steps
+    of other sizes may share it.
     """
 
     kernel: Kernel | Contraction
     buffers: tuple[int, ...]
     label: str = ""
     when: tuple[Case, ...] = ()
+    sizes: tuple[tuple[str, int | Dim], ...] = ()
+
+    def size(self, size: int | Dim) -> int | Dim:
+        """A size of the kernel as the program knows it."""
+        return substitute(size, dict(self.sizes)) if self.sizes else size
 
 
 @dataclass(frozen=True)

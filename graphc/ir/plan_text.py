@@ -24,7 +24,8 @@ def program_text(program: Program) -> str:
     for k, step in enumerate(program.steps):
         if isinstance(step, KernelStep):
             buffers = " ".join(f"b{b}" for b in step.buffers)
-            lines.append(f"step {k}  {step.label}  {buffers}{when_text(step.when)}")
+            own = "".join(f"  with {name} = {size}" for name, size in step.sizes)
+            lines.append(f"step {k}  {step.label}  {buffers}{own}{when_text(step.when)}")
             lines += kernel_lines(step.kernel, [f"b{b}" for b in step.buffers])
         elif isinstance(step, RangeStep):
             bounds = f"[-({step.extent}), {step.extent})"

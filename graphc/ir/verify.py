@@ -210,6 +210,7 @@ def step_faults(program: Program, number: int, step: KernelStep | RangeStep | Co
         if given != step.kernel.arguments:
             yield f"{name}: buffers of {given} for arguments {step.kernel.arguments}"
         yield from (f"{name}: {message}" for message in kernel_faults(step.kernel))
+        yield from (f"{name}: {message}" for message in size_faults(program, step))
         written = written_arguments(step.kernel)
         yield from (f"{name}: writes constant buffer {used[a]}" for a in written
                     if a < len(buffers) and buffers[a].place in ("constant", "input"))
@@ -220,6 +221,17 @@ def step_faults(program: Program, number: int, step: KernelStep | RangeStep | Co
             yield f"{name}: message {step.number} of {len(program.messages)}"
     elif (buffers[0].dtype, buffers[0].size) != (buffers[1].dtype, buffers[1].size):
         yield f"{name}: copies {buffers[0].dtype}[{buffers[0].size}] to {buffers[1].dtype}[{buffers[1].size}]"
+
+
+def size_faults(program: Program, step: KernelStep) -> Iterator[str]:
+    """A kernel's symbols are the program's or given by the step, and not both."""
+    own = [name for name, _ in step.sizes]
+    yield from (f"gives a value to {name}, which is a size of the program" for name in own if name in program.symbols)
+    sizes = [*step.kernel.extents, *(size for _, size in step.sizes)]
+    sizes += [size for op in step.kernel.ops if op.map is not None for size in (op.map.offset, *op.map.strides)]
+    unknown = set(symbols_of(*map(step.size, sizes))) - set(program.symbols)
+    if unknown:
+        yield f"sizes need the symbols {', '.join(sorted(unknown))}, which nothing gives it"
 
 
 def written_arguments(kernel: Kernel | Contraction) -> list[int]:

@@ -72,7 +72,8 @@ def step_lines(step: Step) -> list[str]:
     if isinstance(step, CopyStep):
         return []
     kernel = step.kernel
-    over = " × ".join(f"({n})" if isinstance(n, Dim) and len(n.terms) > 1 else str(n) for n in kernel.extents) or "1"
+    sizes = [step.size(n) for n in kernel.extents]
+    over = " × ".join(f"({n})" if isinstance(n, Dim) and len(n.terms) > 1 else str(n) for n in sizes) or "1"
     depth = f" × {kernel.depth}" if isinstance(kernel, Contraction) else ""
     return [f"over {over}{depth}", *work_lines(kernel)]
 
