@@ -1,8 +1,8 @@
 """Single kernels beside other libraries and beside C by hand: `python -m benchmarks.kernels --only softmax,sum`.
 
 All variants of a row run interleaved in this process, on one thread, with the median of process-CPU time per call;
-ours writes into a given buffer.  A row's C function is compiled by gcc from `limits.c`, and left out where there is no
-gcc or no AVX-512; libraries that are not installed are left out as well.  Results are compared with NumPy's in float64
+ours writes into a given buffer.  A row's C function is of `limits.c`, and left out where there is no C compiler or no
+AVX-512; libraries that are not installed are left out as well.  Results are compared with NumPy's in float64
 before any time is taken.
 """
 
@@ -14,10 +14,7 @@ from ctypes import CDLL, c_float, c_long, c_void_p
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from shutil import which
 from statistics import median
-import subprocess
-from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any
 
@@ -25,6 +22,7 @@ import numpy as np
 
 import graphc as gc
 
+from .native import NoCompiler, built
 from .peers.graphc_ import chain
 from .report import quantity
 from .workloads import aligned
@@ -32,7 +30,6 @@ from .workloads import aligned
 Array = np.ndarray[Any, Any]
 Call = Callable[[], Any]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-LIMITS = Path(__file__).with_name("limits.c")
 EPSILON, RATE, BETA1, BETA2, ADAM_EPSILON = 1e-5, 1e-3, 0.9, 0.999, 1e-8
 
 
@@ -96,7 +93,8 @@ def numpy_logsumexp(x: Array) -> Array:
 
 
 def block_inputs() -> dict[str, Array]:
-    return {"x": floats(4096, 1024), "r": floats(4096, 1024, seed=1), "g": floats(1024, seed=2), "b": floats(1024, seed=3)}
+    return {"x": floats(4096, 1024), "r": floats(4096, 1024, seed=1), "g": floats(1024, seed=2),
+            "b": floats(1024, seed=3)}
 
 
 def entropy_inputs() -> dict[str, Array]:
@@ -186,8 +184,8 @@ def on_torch(name: str, *arguments: Any, **named: Any) -> Callable[..., Any]:
 
 def sums(axis: int | None) -> Row:
     return Row(f"sum of (4096,1024) over {'all' if axis is None else f'axis {axis}'}", matrix(),
-               lambda x: gc.sum(x, axis=axis), lambda x: x.sum(axis), lambda x: x.sum() if axis is None else x.sum(axis),
-               dynamic=("x",), tolerance=1e-4)
+               lambda x: gc.sum(x, axis=axis), lambda x: x.sum(axis),
+               lambda x: x.sum() if axis is None else x.sum(axis), dynamic=("x",), tolerance=1e-4)
 
 
 def transposed(n: int) -> Row:
@@ -298,14 +296,14 @@ def torch_variant(row: Row, inputs: Mapping[str, Array]) -> Call | None:
     return lambda: function(**tensors)
 
 
-def limits(folder: str) -> CDLL | None:
-    """The C functions, where there is a gcc and a processor for them."""
-    if which("gcc") is None or "avx512dq" not in Path("/proc/cpuinfo").read_text():
+def limits() -> CDLL | None:
+    """The C functions, where there is a compiler and a processor for them."""
+    if "avx512dq" not in Path("/proc/cpuinfo").read_text():
         return None
-    made = Path(folder) / "limits.so"
-    subprocess.run(["gcc", "-O3", "-march=native", "-ffp-contract=off", "-fPIC", "-shared", str(LIMITS), "-o",
-                    str(made), "-lm"], check=True)
-    return CDLL(str(made))
+    try:
+        return CDLL(str(built("limits", "-ffp-contract=off")))
+    except NoCompiler:
+        return None
 
 
 def is_close(found: Any, expected: Any, tolerance: float) -> bool:
@@ -375,15 +373,14 @@ def main(given: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
     wanted = [name for name in ROWS if name.startswith(tuple(options.only.split(",")))]
     found: dict[str, dict[str, float]] = {}
     keep_freed_memory()
-    with TemporaryDirectory() as folder:
-        library = limits(folder)
-        print("median of CPU time per call (ours / it)")
-        for name in wanted:
-            inputs = {k: aligned(a) if a.ndim else a for k, a in ROWS[name].inputs().items()}
-            row = variants(ROWS[name], inputs, library)
-            measure(row, options.rounds, options.seconds)
-            print(line(name, row), flush=True)
-            found[name] = {v.name: median(v.samples) for v in row}
+    library = limits()
+    print("median of CPU time per call (ours / it)")
+    for name in wanted:
+        inputs = {k: aligned(a) if a.ndim else a for k, a in ROWS[name].inputs().items()}
+        row = variants(ROWS[name], inputs, library)
+        measure(row, options.rounds, options.seconds)
+        print(line(name, row), flush=True)
+        found[name] = {v.name: median(v.samples) for v in row}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from dataclasses import replace
 import json
 from pathlib import Path
 import shutil
@@ -11,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as command, report
+from benchmarks import __main__ as command, kernels, report
 from benchmarks.harness import Bench, Died, Figure, Worker
 from benchmarks.native import Peaks, peaks
 from benchmarks.workloads import WORKLOADS, Workload, chosen, error, reference
@@ -163,3 +164,17 @@ def test_disturbed_samples_do_not_count() -> None:
     busy = Figure("graphc", "")
     busy.take([(float(k), 0.5) for k in range(1, 21)])
     assert (busy.seconds, busy.disturbed) == (3.0, True)
+
+
+def test_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    found = kernels.main(["--only", "softmax_short", "--rounds", "1", "--seconds", "0.001"])
+    assert {"ours", "ours, run-time rows", "numpy"} <= found["softmax_short"].keys()
+    assert all(0 < t < 10 for t in found["softmax_short"].values())
+    assert capsys.readouterr().out.splitlines()[-1].startswith("softmax_short")
+
+
+def test_a_wrong_kernel_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = kernels.ROWS["sum_short"]
+    monkeypatch.setitem(kernels.ROWS, "sum_short", replace(row, numpy=lambda x: x.sum(1) + 1))
+    with pytest.raises(SystemExit, match="something else than NumPy"):
+        kernels.main(["--only", "sum_short"])
