@@ -11,6 +11,7 @@ through the epilogue.  The order in which one element is summed depends on `kc` 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 from graphc.ir.dims import Dim
 from graphc.ir.plan import Contraction
@@ -21,14 +22,19 @@ from .pack import power_below
 
 Size = int | Dim
 
-IN_PLACE = 1 << 20  # bytes of b that may stay where they are; they are read once for every panel of rows
+IN_PLACE = 1 << 20  # bytes of b that may stay where they are, however often they are read
+SELDOM = 512  # rows for which a larger b may stay, as copying it would cost more than it saves
+IN_PLACE_SELDOM = 1 << 22  # bytes of that
 LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first-level cache
 PACKED_DEPTH = 256  # the same for packed panels
-BLOCK_BYTES = 1 << 19  # of b, packed: half of the second-level cache
+BLOCK_BYTES = 1 << 20  # of b, packed: half of the second-level cache
 MOST_ROWS = 1344  # rows whose partial sums wait in the workspace
 MANY_ROWS = 64  # so many make it worth while to copy a few columns of b into vectors with unused lanes
 WHOLE = 1 << 40  # a block that holds the axis, whatever its length
 PADDING = 16  # elements after each row of a packed panel, so that rows do not share cache sets
+LINE, SETS, WAYS = 64, 64, 12  # of the first-level cache
+RESIDENT = 24576  # bytes of b that stay in it
+TYPICAL_ROWS, TYPICAL_DEPTH = 4000, 256  # what sizes are taken for that are known only at run time
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,8 @@ def blocking(contraction: Contraction, target: Target) -> Blocking:
     padded = isinstance(n, int) and isinstance(m, int) and 1 < n < lanes and m >= MANY_ROWS and n & (n - 1) != 0
     if isinstance(n, int):
         lanes = 2 * power_below(n) if padded else power_below(max(min(lanes, n), 1))
-    rows, vectors = tile_shape(m, n, lanes, target)
-    direct_b = False if padded else may_stay(contraction, size, rows[0])
+    direct_b = False if padded else may_stay(contraction, size, most_rows(target, 2))
+    rows, vectors = tile_shape(contraction, lanes, target, direct_b is not False)
     kc, nc, mc = block_sizes(contraction, size, rows[0], vectors[0] * lanes, direct_b is True)
     has_blocks = not isinstance(contraction.depth, int) or contraction.depth > kc
     static = not has_blocks and isinstance(m, int) and isinstance(n, int)
@@ -88,7 +94,7 @@ def block_sizes(contraction: Contraction, size: int, rows: int, width: int, dire
     few = isinstance(m, int) and m <= 2 * rows
     longest = (WHOLE if few else LONGEST_DEPTH) if direct else PACKED_DEPTH
     if is_one_panel(contraction, width):  # a is read once: nothing of it need stay in a cache
-        longest = max(longest, BLOCK_BYTES // (width * size))
+        longest = max(longest, BLOCK_BYTES // (2 * width * size))
     if isinstance(depth, int):
         kc = rounded(-(-depth // max(-(-depth // longest), 1)), 4) if depth > longest else max(depth, 1)
         whole = direct and depth <= kc
@@ -120,13 +126,15 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
     if isinstance(m, int) and m <= 2 * rows:
         return True if isinstance(n, int) else None
     if isinstance(n, int) and isinstance(contraction.depth, int):
-        small = n * contraction.depth * size <= IN_PLACE
-        return small or (False if isinstance(m, int) else None)
+        nbytes = n * contraction.depth * size
+        if isinstance(m, int):
+            return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM else IN_PLACE)
+        return True if nbytes <= IN_PLACE else None
     return None
 
 
 def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
-    """Whether a is read in place: of the accumulator's kind, strides known, its rows in different cache sets."""
+    """Whether a is read in place: of the accumulator's kind, strides known, a tile's part not in few cache sets."""
     row, step = contraction.a.strides[-3], contraction.a.strides[-1]
     if contraction.arguments[contraction.a.argument] != contraction.dtype:
         return False
@@ -134,12 +142,23 @@ def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
         return False
     if not isinstance(row, int) or not isinstance(step, int) or not isinstance(contraction.depth, int):
         return False
-    far = row * size % 4096 == 0 and abs(row) * size * chosen.rows[0] > 32768
-    return min(abs(row), abs(step)) <= 1 and (not far or chosen.rows[0] == 1)
+    if is_one_panel(contraction, chosen.columns) and abs(row) <= 1:
+        return True
+    crowded = is_crowded(step * size, chosen.kc) if abs(row) <= 1 else is_crowded(row * size, chosen.rows[0])
+    return min(abs(row), abs(step)) <= 1 and not crowded
 
 
-def tile_shape(m: Size, n: Size, lanes: int, target: Target) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def is_crowded(stride: int, count: int) -> bool:
+    """Whether so many lines of the first-level cache, so many bytes apart, push one another out."""
+    if stride % LINE:
+        return False
+    return count > WAYS * SETS // gcd(SETS, stride // LINE)
+
+
+def tile_shape(contraction: Contraction, lanes: int, target: Target,
+               direct: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Rows and vectors of the tile's variants; where a size is known, those with the least estimated time."""
+    m, n = contraction.extents[-2:]
     widest = 3 if most_rows(target, 3) >= 8 else 2
     if not isinstance(n, int):
         rows = min(most_rows(target, widest), 8)
@@ -150,21 +169,52 @@ def tile_shape(m: Size, n: Size, lanes: int, target: Target) -> tuple[tuple[int,
                   for r in range(1, min(max(m, 1), most_rows(target, v)) + 1) if v <= 4 or r == 1]
     else:
         shapes = [(most_rows(target, v), v) for v in range(1, min(fits, widest) + 1)]
-    rounds = m if isinstance(m, int) else 4000
-    best = min(shapes, key=lambda shape: (estimate(rounds, n, lanes, shape), shape[0] * shape[1]))
+    work = work_of(contraction, lanes, target, direct)
+    best = min(shapes, key=lambda shape: (estimate(work, shape), shape[0] * shape[1]))
     rest = -(-(n % (best[1] * lanes)) // lanes)
     return ((best[0],) if isinstance(m, int) else row_variants(best[0]),
             (best[1],) if rest in (0, best[1]) else (best[1], rest))
 
 
-def estimate(m: int, n: int, lanes: int, shape: tuple[int, int]) -> float:
-    """Cycles for one step of k over the whole product, with its share of the epilogue, in fused multiply-adds."""
+@dataclass(frozen=True)
+class Work:
+    """What the time of a product depends on, besides its tile.  `nbytes` of a vector; `reads` of memory for each."""
+
+    m: int
+    n: int
+    depth: int
+    lanes: int
+    nbytes: int
+    reads: int
+    is_resident: bool  # b stays in the first-level cache
+
+
+def work_of(contraction: Contraction, lanes: int, target: Target, direct: bool) -> Work:
+    m, n = contraction.extents[-2:]
+    depth = contraction.depth if isinstance(contraction.depth, int) else TYPICAL_DEPTH
+    assert isinstance(n, int)
+    size = kind_bits(REGISTER[contraction.dtype]) // 8
+    step = contraction.b.strides[-1]
+    splits = direct and not (isinstance(step, int) and step * size % LINE == 0)  # vectors that lie in two lines
+    return Work(m if isinstance(m, int) else TYPICAL_ROWS, n, depth, lanes, lanes * size,
+                2 if splits and lanes * size == LINE else 1, n * depth * size <= RESIDENT)
+
+
+def estimate(work: Work, shape: tuple[int, int]) -> float:
+    """Cycles of the whole product."""
     rows, vectors = shape
-    full, rest = divmod(n, vectors * lanes)
-    narrow = -(-rest // lanes)
-    return -(-m // rows) * (full * step_cost(rows, vectors) + (step_cost(rows, narrow) if narrow else 0.0))
+    full, rest = divmod(work.n, vectors * work.lanes)
+    narrow = -(-rest // work.lanes)
+    return -(-work.m // rows) * (full * tile_cycles(work, rows, vectors)
+                                 + (tile_cycles(work, rows, narrow) if narrow else 0.0))
 
 
-def step_cost(rows: int, vectors: int) -> float:
-    """Arithmetic, loads or latency, whichever is longest; and a little for the tile's start and end."""
-    return max(rows * vectors, float(rows + vectors), 6.0) + 0.4 + 0.02 * rows * vectors
+def tile_cycles(work: Work, rows: int, vectors: int) -> float:
+    """Arithmetic, loads or latency, whichever is longest; more where b flows in fast; and the tile's start and end.
+
+    Fitted to measured products: two multiply-adds and two loads a cycle, a latency of four cycles.
+    """
+    step = max(rows * vectors / 2, (rows + vectors * work.reads) / 2, 4.0)
+    lines = vectors * work.nbytes / LINE + (work.reads - 1)
+    flow = 0.0 if work.is_resident else lines * LINE / (48 * step)
+    return work.depth * step * (1 + flow * flow / 2) + 15 + 2.5 * rows * vectors

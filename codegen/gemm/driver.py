@@ -17,7 +17,7 @@ from ..target import Target
 from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, kind_bits
 from .batch import Frame
-from .blocking import IN_PLACE, PADDING, Blocking, blocking, rounded
+from .blocking import IN_PLACE, IN_PLACE_SELDOM, PADDING, SELDOM, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
 from .pack import Packer, Place, Source, steps
 from .tile import Tile, emit_tile
@@ -156,13 +156,18 @@ class _Driver:
                     self.depth if static else "%depth", chosen.columns, chosen.has_blocks, chosen.unroll, chosen.ahead)
 
     def is_b_small(self) -> str:
-        """Run-time choice: b stays in place when it is small or read at most twice, and a vector wide."""
+        """Run-time choice: b stays in place when it is small for the times it is read, and a vector wide."""
         function, chosen = self.function, self.chosen
         nbytes = function.mul(function.mul(self.n, self.depth), kind_bits(self.kind) // 8)
-        small = function.value(f"icmp sle i64 {nbytes}, {IN_PLACE}")
-        few = function.value(f"icmp sle i64 {self.m}, {2 * chosen.rows[0]}")
+        seldom = self.compared("sle", self.m, SELDOM)
+        most = function.value(f"select i1 {seldom}, i64 {IN_PLACE_SELDOM}, i64 {IN_PLACE}")
+        small = self.compared("sle", nbytes, most)
+        few = self.compared("sle", self.m, 2 * chosen.rows[0])
         wide = function.value(f"icmp sge i64 {self.n}, {chosen.lanes}")
         return function.value(f"and i1 {function.value(f'or i1 {small}, {few}')}, {wide}")
+
+    def compared(self, predicate: str, a: Int, b: Int) -> str:
+        return self.function.value(f"icmp {predicate} i64 {a}, {b}")
 
     # -- blocks --
     def product(self) -> None:
@@ -250,7 +255,7 @@ class _Driver:
 
     # -- packing b --
     def pack_b(self, block: Block) -> None:
-        """Packs b's block; fewer columns than a vector are one panel, whose other columns hold anything."""
+        """Packs b's block; fewer columns than a vector are one panel, whose other columns are zero."""
         if isinstance(self.n, int) and self.n >= self.chosen.lanes:
             self.pack_wide(block)
             return
@@ -260,7 +265,9 @@ class _Driver:
             return []
 
         def narrow() -> list[Int]:
-            self.packer.lines(*self.b_copy(block, ColumnPanel(0, 0, self.n, 0, 0)), block.depth, self.n)
+            source, place = self.b_copy(block, ColumnPanel(0, 0, self.n, 0, 0))
+            self.packer.clear(place, block.depth, self.chosen.columns)
+            self.packer.lines(source, place, block.depth, self.n)
             return []
         if isinstance(self.n, int):
             narrow()

@@ -15,6 +15,9 @@ from ..text import Function, Int, Module
 from ..vectors import FLOATS, MEMORY, REGISTER, UNSIGNED, Lanes, kind_bits
 
 
+LINES_AHEAD = 4  # by how many lines what is copied is fetched
+
+
 @dataclass(frozen=True)
 class Source:
     """Elements of `dtype` at pointer + i*outer + j*inner."""
@@ -63,7 +66,10 @@ def steps(function: Function, stop: Int, step: int, body: Callable[[Int], None])
 
 
 class Packer:
-    """Writes packing code into `function` with vectors of at most `width` elements."""
+    """Writes packing code into `function` with vectors of at most `width` elements.
+
+    Lines lie in different pages, where the machine's own prefetching ends, so each fetches one some lines ahead.
+    """
 
     def __init__(self, function: Function, target: Target, width: int) -> None:
         self.function = function
@@ -79,6 +85,17 @@ class Packer:
             start = function.element(MEMORY[source.dtype], source.pointer, function.mul(i, source.outer))
             end = function.element(place.kind, place.pointer, function.mul(i, place.outer))
             self.line(source, start, place.kind, end, inner, power_below(min(self.width, max(longest, 1))))
+        steps(function, outer, 1, line)
+
+    def clear(self, place: Place, outer: Int, inner: int) -> None:
+        """Zeros: what happens to lie in memory may be subnormal numbers, with which arithmetic is slow."""
+        function, lanes = self.function, Lanes(self.function, self.target, self.width)
+
+        def line(i: Int) -> None:
+            for j in range(0, inner, lanes.count):
+                pointer = function.element(place.kind, place.pointer, function.add(function.mul(i, place.outer), j))
+                function.emit(f"store {lanes.vector(place.kind)} {lanes.literal(place.kind, 0)}, ptr {pointer}, "
+                              f"align {kind_bits(place.kind) // 8}")
         steps(function, outer, 1, line)
 
     def line(self, source: Source, start: str, kind: str, end: str, count: Int, width: int) -> None:
@@ -115,6 +132,8 @@ class Packer:
         function, lanes = self.function, Lanes(self.function, self.target, count)
         memory = MEMORY[source.dtype]
         address = function.element(memory, start, function.mul(at, source.inner))
+        if count > 1:
+            function.prefetch(function.element(memory, address, function.mul(source.outer, LINES_AHEAD)))
         align = kind_bits(memory) // 8
         loaded = function.value(f"load {lanes.memory_type(source.dtype)}, ptr {address}, align {align}")
         value = converted(lanes, source.dtype, loaded, kind)

@@ -72,18 +72,26 @@ class _Body:
         return [i * t.pitch + j * t.lanes for i in range(t.rows) for j in range(t.vectors)]
 
     def start(self) -> list[str]:
-        zeros = [self.lanes.literal(self.tile.kind, 0)] * (self.tile.rows * self.tile.vectors)
-        if not self.tile.resumes:
-            return zeros
-
-        def stored() -> list[str]:
-            return [self.load("%tile", place) for place in self.places()]
-        return self.function.choose("%resume", [self.vector] * len(zeros), stored, lambda: zeros)
+        """Zeros; the tile's memory is fetched meanwhile."""
+        if self.tile.resumes:
+            for place in self.places():
+                self.function.prefetch(self.function.element(self.tile.kind, "%tile", place), write=True)
+        return [self.lanes.literal(self.tile.kind, 0)] * (self.tile.rows * self.tile.vectors)
 
     def finish(self, sums: list[str]) -> None:
+        """Stores the sums, added to what is there where the tile resumes."""
+        if self.tile.resumes:
+            def added() -> list[str]:
+                return [self.lanes.binary(self.addition, self.tile.kind, self.load("%tile", place), value)
+                        for place, value in zip(self.places(), sums, strict=True)]
+            sums = self.function.choose("%resume", [self.vector] * len(sums), added, lambda: sums)
         for value, place in zip(sums, self.places(), strict=True):
             pointer = self.function.element(self.tile.kind, "%tile", place)
             self.function.emit(f"store {self.vector} {value}, ptr {pointer}, align {self.align}")
+
+    @property
+    def addition(self) -> str:
+        return "fadd" if self.tile.kind in ("float", "double") else "add"
 
     def load(self, pointer: str, index: Int) -> str:
         address = self.function.element(self.tile.kind, pointer, index)
@@ -159,5 +167,4 @@ class _Body:
             return
         far = self.function.element(tile.kind, row, self.function.mul(tile.b_step, tile.ahead))
         for offset in range(0, tile.vectors * tile.lanes * self.align, 64):
-            self.function.call("void", "llvm.prefetch.p0", ("ptr", self.function.element("i8", far, offset)),
-                               ("i32", "0"), ("i32", "3"), ("i32", "1"))
+            self.function.prefetch(self.function.element("i8", far, offset))
