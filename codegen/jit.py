@@ -1,8 +1,8 @@
-"""Text IR -> object -> machine code in this process; objects are kept on disk by content.
+"""Text IR -> object -> machine code in this process.
 
-An object is named by the hash of its text, target and LLVM's version, so a file is right or absent: it is written
-beside its place and renamed, and several processes may do so at once.  The oldest files go when the folder outgrows
-its limit.
+LLVM makes a relocatable object, our linker (`elf.link`) makes an image of it, and our loader (`elf.load`) maps that.
+Only the first step needs LLVM, which takes a while to start: it is imported where it is used, so that a process that
+finds its code in the cache never waits for it.
 """
 
 from __future__ import annotations
@@ -10,28 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import ctypes
 from dataclasses import dataclass, field
-from functools import cache
 import hashlib
-import itertools
-import os
-from pathlib import Path
-import threading
 
-import llvmlite
-import llvmlite.binding as llvm
+from graphc.ir.errors import GraphError, VerifyError
 
-from graphc.ir.errors import VerifyError
-from graphc.ir.files import write_whole
-
+from .cache import Cache
+from .elf import link
+from .elf.load import HOST, Mapped, load_image
+from .elf.read import UNDEFINED, read_object
+from .fingerprint import llvm_build
 from .target import Target, machine
-
-COUNTER = itertools.count()
-LOCK = threading.Lock()
-SUFFIX = ".o"
 
 
 def compile_text(text: str, target: Target) -> bytes:
     """The relocatable object of a module."""
+    import llvmlite.binding as llvm
     try:
         module = llvm.parse_assembly(text)
         module.triple = target.triple
@@ -45,85 +38,31 @@ def compile_text(text: str, target: Target) -> bytes:
 
 def assembly_text(text: str, target: Target) -> str:
     """The assembly of a module, for people."""
+    import llvmlite.binding as llvm
     module = llvm.parse_assembly(text)
     module.triple = target.triple
     assembly: str = machine(target).emit_assembly(module)
     return assembly
 
 
-@dataclass
-class Cache:
-    """Objects on disk.  `limit` in bytes, 0 to keep nothing."""
+def object_of(text: str, target: Target, cache: Cache) -> bytes:
+    """The relocatable object of a module, compiled if need be."""
+    return cache.made("code", content_key(text, target), lambda: compile_text(text, target))
 
-    folder: Path
-    limit: int
-    hits: int = 0
-    misses: int = 0
 
-    def object_of(self, text: str, target: Target) -> bytes:
-        """The object of a module, compiled if need be."""
-        path = self.folder / (content_key(text, target) + SUFFIX)
-        if self.limit:
-            try:
-                data = path.read_bytes()
-                os.utime(path)
-                self.hits += 1
-                return data
-            except OSError:
-                pass
-        self.misses += 1
-        data = compile_text(text, target)
-        if self.limit:
-            self.keep(path, data)
-        return data
+def made_image(text: str, names: Sequence[str], target: Target) -> bytes:
+    """The image of a module."""
+    return image_of(compile_text(text, target), names)
 
-    def keep(self, path: Path, data: bytes) -> None:
-        """Writes a file and makes room; a folder that cannot be written is no error, only no cache."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, [data], mode=0o600, durable=False)
-            self.trim()
-        except OSError:
-            return
 
-    def files(self) -> list[tuple[float, int, Path]]:
-        """(time of last use, bytes, path) of every object, oldest first."""
-        found = []
-        for path in self.folder.glob("*" + SUFFIX):
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # another process was faster
-            found.append((status.st_mtime, status.st_size, path))
-        return sorted(found)
-
-    def trim(self) -> None:
-        files = self.files()
-        excess = sum(size for _, size, _ in files) - self.limit
-        for _, size, path in files:
-            if excess <= 0:
-                return
-            path.unlink(missing_ok=True)
-            excess -= size
-
-    def clear(self) -> int:
-        """Removes every object; returns how many there were."""
-        files = self.files()
-        for _, _, path in files:
-            path.unlink(missing_ok=True)
-        return len(files)
+def image_of(data: bytes, names: Sequence[str]) -> bytes:
+    """An object ready to be loaded; `names` are what it exports, and what it lacks is looked up then."""
+    missing = {s.name for s in read_object(data, "code").symbols if s.section == UNDEFINED}
+    return link([data], exports=names, imports=missing)
 
 
 def content_key(text: str, target: Target) -> str:
-    about = f"{llvmlite.__version__} {llvm.llvm_version_info} {target}\n"
-    return hashlib.sha256((about + text).encode()).hexdigest()
-
-
-@cache
-def jit(target: Target) -> llvm.LLJIT:
-    compiler_machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True)
-    return llvm.create_lljit_compiler(compiler_machine, use_jit_link=True, suppress_errors=False)
+    return hashlib.sha256(f"{llvm_build()} {target}\n{text}".encode()).hexdigest()
 
 
 @dataclass
@@ -131,7 +70,7 @@ class Loaded:
     """Machine code in this process; it lives as long as this object does."""
 
     addresses: dict[str, int]
-    tracker: object = field(repr=False)
+    memory: Mapped = field(repr=False)
     kept: object = field(default=None, repr=False)
 
     def function(self, name: str, result: object, *arguments: object) -> object:
@@ -142,11 +81,16 @@ class Loaded:
 def load(data: bytes, names: Sequence[str], target: Target, symbols: Mapping[str, int] = {},
          kept: object = None) -> Loaded:
     """Links an object into this process; `symbols` are addresses of what it leaves open, `kept` is to stay alive."""
-    with LOCK:
-        builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
-        for name, address in symbols.items():
-            builder.import_symbol(name, address)
-        for name in names:
-            builder.export_symbol(name)
-        library = builder.link(jit(target), f"graphc{next(COUNTER)}")
-    return Loaded({name: library[name] for name in names}, library, kept)
+    check_runs_here(target)
+    return loaded_image(image_of(data, names), symbols, kept)
+
+
+def loaded_image(image: bytes, symbols: Mapping[str, int] = {}, kept: object = None) -> Loaded:
+    mapped = load_image(image, symbols)
+    return Loaded(mapped.addresses, mapped, kept)
+
+
+def check_runs_here(target: Target) -> None:
+    if target.architecture != HOST:
+        raise GraphError(f"target: code for {target.name} cannot run here, on {HOST}; compile_library writes it to a "
+                         "file")

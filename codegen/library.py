@@ -22,12 +22,13 @@ from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Array, CopyStep, KernelStep, Program
 from graphc.ir.types import itemsize
 
+from .cache import Cache
 from .checked import CheckedSizes
 from .elf import Blob, write_library
 from .elf.read import UNDEFINED, read_object
 from .elf.resolve import TABLE_NAME
 from .header import STATUS, WORKSPACE_ALIGN, CLibrary
-from .jit import Cache, compile_text
+from .jit import compile_text, object_of
 from .program import constant_symbol, emit_program
 from .sizes import symbol_register
 from .target import Target
@@ -66,7 +67,7 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     exports += [emit_strerror(module, library.name), emit_version(module, library)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
-    code = cache.object_of(module.text(), target)
+    code = object_of(module.text(), target, cache)
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
     return Linked((code, *memory_functions(code, blobs, target)), tuple(exports), blobs)

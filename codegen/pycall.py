@@ -24,9 +24,8 @@ from graphc.ir.plan import Array, Contraction, CopyStep, KernelStep, Program
 from graphc.ir.types import itemsize, storage_dtype
 
 from .checked import CheckedSizes
-from .jit import Cache, Loaded, load
+from .jit import Loaded, loaded_image
 from .pyobjects import ALIGNED, C_CONTIGUOUS, CONTEXT, FIELDS, WRITEABLE, call_symbols, python_function
-from .target import Target
 from .text import Function, Int, Module
 
 ARENA_ALIGN = 64
@@ -43,14 +42,17 @@ def emit_call(module: Module, program: Program, single: bool) -> str:
     return call_symbol(program.name)
 
 
-def load_call(program: Program, single: bool, loaded: Loaded, target: Target, cache: Cache, state: int,
-              kept: object) -> Callable[..., object]:
-    """The function for a program that is loaded already; `state` is the address of its table of variables."""
+def call_text(program: Program, single: bool) -> tuple[str, str]:
+    """The text of a module with the function, and the function's name; the program and its arena are left open."""
     module = Module()
     name = emit_call(module, program, single)
-    symbols = {**call_symbols(), **loaded.addresses}
-    call = load(cache.object_of(module.text(), target), [name], target, symbols, (loaded, kept))
-    return python_function(program.name, call.addresses[name], call, state)
+    return module.text(), name
+
+
+def load_call(image: bytes, name: str, loaded: Loaded, state: int, kept: object) -> Callable[..., object]:
+    """The function for the program `name`, which is loaded; `state` is the address of the table of variables."""
+    call = loaded_image(image, {**call_symbols(), **loaded.addresses}, (loaded, kept))
+    return python_function(name, call.addresses[call_symbol(name)], call, state)
 
 
 def operations(program: Program) -> list[tuple[int, int | Dim]]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 import platform
-
-import llvmlite.binding as llvm
+from typing import Any
 
 from graphc.ir.errors import GraphError
+
+from .fingerprint import processor
 
 X86 = "x86_64-unknown-linux-gnu"
 ARM = "aarch64-unknown-linux-gnu"
@@ -63,7 +64,14 @@ def target(name: str = "native") -> Target:
     return KNOWN[name]
 
 
+def identity(name: str) -> str:
+    """What distinguishes the target of that name from all others; LLVM is asked where the system says too little."""
+    known = processor() if name == "native" else None
+    return known if known is not None else str(target(name))
+
+
 def _native() -> Target:
+    import llvmlite.binding as llvm
     llvm.initialize_all_targets()
     triple = llvm.get_process_triple()
     flags = llvm.get_host_cpu_features()
@@ -78,8 +86,9 @@ def _native() -> Target:
 
 
 @cache
-def machine(chosen: Target) -> llvm.TargetMachine:
+def machine(chosen: Target) -> Any:
     """LLVM's target machine; optimisation level 2, because level 0 aborts on AVX-512 masks."""
+    import llvmlite.binding as llvm
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()

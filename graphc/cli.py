@@ -22,12 +22,17 @@ from typing import Any
 
 import numpy as np
 
+from codegen.cache import Cache
+from codegen.target import target
+
 from . import __version__
 from .config import Options, settings, unknown_variables, usable_cores
 from .functions import arithmetic, contractions, creation, real, reductions
 from .io.graphs import Entry, SavedGraph, load_graph
 from .ir.errors import GraphError, Unsupported, VerifyError
 from .ir.node import Graph
+from .library import compile_library, signature
+from .session import Session
 from .view.graphs import dump
 
 CORE = ("numpy", "sympy", "networkx", "llvmlite")
@@ -116,8 +121,6 @@ def _entry(saved: SavedGraph, model: str, name: str) -> Entry:
 
 def compile_model(arguments: argparse.Namespace) -> int:
     """Makes a library of the entries of a model and prints where it is."""
-    from .library import compile_library, signature
-    from .session import Session
     saved = load_graph(arguments.model)
     chosen = {name: _entry(saved, arguments.model, name) for name in arguments.entry or saved.entries}
     options = {name: value for name in ("target", "fast_math") if (value := getattr(arguments, name)) is not None}
@@ -131,7 +134,6 @@ def compile_model(arguments: argparse.Namespace) -> int:
 # -- the cache --
 def cache(arguments: argparse.Namespace) -> int:
     """Shows how full the cache is, or empties it."""
-    from codegen.jit import Cache
     options = Options.of()
     store = Cache(Path(options.cache_dir), options.cache)
     if arguments.clear:
@@ -143,10 +145,11 @@ def cache(arguments: argparse.Namespace) -> int:
 
 def cache_text(options: Options) -> str:
     """Where the cache is and how full."""
-    from codegen.jit import Cache
-    files = Cache(Path(options.cache_dir), options.cache).files()
+    store = Cache(Path(options.cache_dir), options.cache)
+    files, (hits, misses) = store.files(), store.counts()
     limit = f"of {size_text(options.cache)}" if options.cache else "and switched off"
-    return f"{options.cache_dir}: {len(files)} files, {size_text(sum(nbytes for _, nbytes, _ in files))} {limit}"
+    return (f"{options.cache_dir}: {len(files)} files, {size_text(sum(nbytes for _, nbytes, _ in files))} {limit}; "
+            f"code was found {hits} times and compiled {misses} times")
 
 
 def size_text(nbytes: int) -> str:
@@ -182,8 +185,6 @@ def version(name: str) -> str:
 def machine_rows() -> Iterator[str]:
     """What code is made for."""
     import llvmlite.binding as llvm
-
-    from codegen.target import target
     options = Options.of()
     chosen = target(options.target)
     flags = {flag.lstrip("+") for flag in chosen.features.split(",") if flag.startswith("+")}
@@ -225,7 +226,6 @@ def extra_rows() -> Iterator[str]:
 
 def self_test() -> str:
     """Compiles and runs a training step and compares it with NumPy; the fault as text, empty where all is right."""
-    from .session import Session
     rng = np.random.default_rng(0)
     xs, ws = rng.standard_normal((5, 7)).astype("float32"), rng.standard_normal((7, 3)).astype("float32")
     try:

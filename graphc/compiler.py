@@ -1,6 +1,7 @@
 """A request -> machine code in this process: graph passes, lowering, code generation, linking.
 
 Nothing here knows of sessions: what comes out is the address of one native function and the data it is called with.
+Where the cache has the plan and the code of the request, neither passes nor LLVM run.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 import sys
 from time import perf_counter
 
-from codegen.jit import Cache, Loaded, assembly_text, load
+from codegen.cache import Cache
+from codegen.jit import Loaded, assembly_text, check_runs_here, content_key, loaded_image, made_image
 from codegen.program import Emitted, constant_symbol, emit_program
+from codegen.pycall import call_text
 from codegen.target import target
 from passes.lower import Request, lower, size_checks
 from passes.pipeline import PIPELINE, optimise, write
@@ -21,23 +25,40 @@ from passes.pipeline import PIPELINE, optimise, write
 from .arrays import constant_array
 from .config import Options
 from .ir.node import ancestors
-from .ir.plan import Program
+from .ir.plan import Border, Program
 from .ir.plan_text import program_text
 from .ir.verify import assert_valid_program
+from .plans import Key, Plan, key_of, store, stored
 
 
 @dataclass
 class Compiled:
-    """A native function with what it was made from."""
+    """A native function with what it was made from.  `key` is None where nothing may be taken from the cache."""
 
-    request: Request  # after the graph passes
-    program: Program
-    emitted: Emitted
+    request: Request  # before the graph passes
+    options: Options
+    cache: Cache
+    key: Key | None
+    border: Border
     loaded: Loaded
 
     @property
     def address(self) -> int:
-        return self.loaded.addresses[self.program.name]
+        return self.loaded.addresses[self.border.name]
+
+    @cached_property
+    def program(self) -> Program:
+        """Made again for those who look at it, where the code came from the cache."""
+        return planned(self.request, self.options)[1]
+
+    def call_image(self, single: bool) -> bytes:
+        """The code of the function that Python calls (`codegen.pycall`)."""
+        def make() -> bytes:
+            text, name = call_text(self.program, single)
+            return made_image(text, [name], target(self.options.target))
+
+        key = self.key
+        return make() if key is None else self.cache.made("code", f"{key.name}-call{int(single)}", make)
 
 
 def optimised(request: Request, options: Options) -> Request:
@@ -61,18 +82,36 @@ def planned(request: Request, options: Options) -> tuple[Request, Program]:
 
 def compile_request(request: Request, options: Options) -> Compiled:
     """Native code for the request, from the cache where it is there."""
-    with timed("lower", options):
-        request, program = planned(request, options)
+    cache = Cache(Path(options.cache_dir), options.cache)
+    key = key_of(request, options) if options.cache else None
+    plan = stored(cache, key) if key is not None else None
+    image = cache.get("code", plan.code) if plan is not None else None
+    program = None
+    if plan is None or image is None:
+        program, plan, image = compiled_plan(request, options, cache)
+        if key is not None:
+            store(cache, key, plan)
+    arrays = [constant_array(c.data) for c in plan.constants]
+    symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(plan.constants, arrays)}
+    compiled = Compiled(request, options, cache, key, plan.border, loaded_image(image, symbols, kept=arrays))
+    if program is not None:
+        compiled.program = program
+    return compiled
+
+
+def compiled_plan(request: Request, options: Options, cache: Cache) -> tuple[Program, Plan, bytes]:
+    """The same by all passes; code of the same text is taken from the cache all the same."""
     chosen = target(options.target)
+    check_runs_here(chosen)
+    with timed("lower", options):
+        _, program = planned(request, options)
     with timed("code", options):
         emitted = emit_program(program, chosen)
     show(program, emitted, options)
     with timed("machine code", options):
-        data = Cache(Path(options.cache_dir), options.cache).object_of(emitted.text, chosen)
-    arrays = [constant_array(c.data) for c in program.constants]
-    symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(program.constants, arrays)}
-    loaded = load(data, [program.name, f"{program.name}_arena"], chosen, symbols, kept=arrays)
-    return Compiled(request, program, emitted, loaded)
+        code, exports = content_key(emitted.text, chosen) + "-image", [program.name, f"{program.name}_arena"]
+        image = cache.made("code", code, lambda: made_image(emitted.text, exports, chosen))
+    return program, Plan(code, Border.of(program, emitted.arena), program.constants), image
 
 
 @contextmanager

@@ -16,15 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 import ctypes
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from codegen.jit import Cache
 from codegen.pycall import load_call
 from codegen.pyobjects import layout_is_known
-from codegen.target import target
 
 from .arrays import aligned_array, pointers
 from .binding import as_array, bind_sizes, check_out
@@ -32,7 +29,7 @@ from .compiler import Compiled
 from .home import Home
 from .ir.dims import evaluate
 from .ir.errors import FeedError, GraphError, SessionError
-from .ir.plan import Array
+from .ir.plan import Array, Program
 from .ir.types import from_storage, storage_dtype
 
 Arrays = list[np.ndarray[Any, Any]]
@@ -44,19 +41,24 @@ class Function:
     def __init__(self, session: Home, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
         self.session = session
         self.compiled = compiled
-        self.program = compiled.program
+        self.border = compiled.border
         self.single = single
         self.where = where
-        self.state = [session.storage(a.name) for a in self.program.state]
+        self.state = [session.storage(a.name) for a in self.border.state]
         self.state_pointers = pointers(self.state)
         self.entry: Any = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4,
-                                           *[ctypes.c_int64] * len(self.program.symbols))(compiled.address)
+                                           *[ctypes.c_int64] * len(self.border.symbols))(compiled.address)
         self.arenas: list[np.ndarray[Any, Any]] = []
-        self.count = len(self.program.inputs)
-        self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.program.outputs)
+        self.count = len(self.border.inputs)
+        self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.border.outputs)
         self.warm = False  # whether it was called before: the native function is made for the second call
         self.made: Callable[..., Any] | None = None
         self.direct: Callable[..., Any] | None = None
+
+    @property
+    def program(self) -> Program:
+        """The steps that it runs, for those who want to look at them."""
+        return self.compiled.program
 
     @property
     def fast(self) -> Callable[..., Any] | None:
@@ -67,17 +69,15 @@ class Function:
         return self.made
 
     def native_call(self) -> Callable[..., Any]:
-        options = self.session.options
-        made = load_call(self.program, self.single, self.compiled.loaded, target(options.target),
-                         Cache(Path(options.cache_dir), options.cache), ctypes.addressof(self.state_pointers),
-                         (self.compiled, self.state, self.state_pointers))
+        made = load_call(self.compiled.call_image(self.single), self.border.name, self.compiled.loaded,
+                         ctypes.addressof(self.state_pointers), (self.compiled, self.state, self.state_pointers))
         if not self.state and not self.converts:
             self.direct = made  # nothing stands between its results and the user's
         return made
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.program.inputs)
-        return f"<graphc function {self.program.name}({inputs})>"
+        inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.border.inputs)
+        return f"<graphc function {self.border.name}({inputs})>"
 
     def __call__(self, *args: Any, out: Any = None) -> Any:
         """Runs once.  `out` is an array, or a list of arrays where there are several outputs.
@@ -110,7 +110,7 @@ class Function:
                 result = self.in_order(fast, args)
             elif self.single:
                 result = self.in_order(fast, (*args, out))
-            elif type(out) in (list, tuple) and len(out) == len(self.program.outputs):
+            elif type(out) in (list, tuple) and len(out) == len(self.border.outputs):
                 result = self.in_order(fast, (*args, *out))
         if result is None:
             return self.slow_call(args, out)
@@ -127,7 +127,7 @@ class Function:
 
     def slow_call(self, args: Sequence[Any], out: Any) -> Any:
         """The same by conversion, or an error that says what is wrong."""
-        program = self.program
+        program = self.border
         if len(args) != self.count:
             raise FeedError(f"{self!r}: expected {self.count} arguments, got {len(args)}")
         inputs = [as_array(spec, value, lambda k=k: self.where(k))  # type: ignore[misc]
@@ -142,19 +142,19 @@ class Function:
 
     def checked(self, status: int, out: Any) -> Any:
         if status:
-            raise GraphError(self.program.messages[status - 1])
+            raise GraphError(self.border.messages[status - 1])
         return out
 
     def converted(self, result: Any) -> Any:
         """What the native function returned, in the dtypes that Python sees."""
         arrays = [result] if self.single else result
-        results = [shown(a, spec) if isinstance(a, np.ndarray) else a for a, spec in zip(arrays, self.program.outputs)]
+        results = [shown(a, spec) if isinstance(a, np.ndarray) else a for a, spec in zip(arrays, self.border.outputs)]
         return results[0] if self.single else results
 
     def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
-        arena = self.take_arena(self.compiled.emitted.arena_bytes(sizes))
+        arena = self.take_arena(evaluate(self.border.arena, sizes))
         arguments = (pointers(inputs), pointers(outputs), self.state_pointers, arena.ctypes.data,
-                     *(sizes[s] for s in self.program.symbols))
+                     *(sizes[s] for s in self.border.symbols))
         if self.state:
             with self.session.lock:
                 status = self.entry(*arguments)

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from codegen.cache import Cache
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
-from codegen.jit import Cache
 from codegen.library import Linked, build_library, program_name, used_state
 from codegen.target import Target, target
 from passes.lower import Request

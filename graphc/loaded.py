@@ -24,7 +24,6 @@ import tempfile
 import threading
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from codegen.header import STATUS
@@ -228,6 +227,7 @@ def check_processor(path: Path, made_for: Mapping[str, str]) -> None:
         raise GraphError(f"load_library: {os.fspath(path)!r} is for {made_for['triple']}, this is {platform.machine()}")
     wanted = [flag[1:] for flag in made_for["features"].split(",") if flag.startswith("+")]
     wanted += LEVELS.get(made_for["cpu"], ())
+    import llvmlite.binding as llvm
     here = llvm.get_host_cpu_features()
     if missing := sorted({flag for flag in wanted if not here.get(flag)}):
         raise GraphError(f"load_library: {os.fspath(path)!r} was made for {made_for['name']} and needs "

@@ -45,7 +45,7 @@ class Checked:
 
     def explain(self, args: Sequence[Any], variables: Values) -> None:
         """Raises for the first node with a bad value that has none in its operands."""
-        specs = self.function.program.inputs
+        specs = self.function.border.inputs
         feeds = {n: from_storage(as_array(s, a), n.dtype) for n, s, a in zip(self.request.inputs, specs, args)}
         nodes = [n for n in ancestors(self.targets) if is_float(n.dtype)]
         for node, value in zip(nodes, evaluate(nodes, feeds, variables)):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-import hashlib
 
 from graphc.ir.dims import Dim, product, symbols_of
 from graphc.ir.errors import GraphError
@@ -164,9 +163,8 @@ class Assembly:
     def add_constant(self, node: Node) -> None:
         bits = node.attrs["value"]
         data = to_storage(bits.array, node.dtype).tobytes()
-        key = hashlib.sha256(f"{node.dtype}{bits.array.shape}".encode() + data).hexdigest()[:24]
-        self.constants.append(Constant(key, node.dtype, bits.array.shape, data))
-        self.add(Buffer(node.dtype, node.size, "constant", len(self.constants) - 1, name=key), node)
+        self.constants.append(Constant(bits.key, node.dtype, bits.array.shape, data))
+        self.add(Buffer(node.dtype, node.size, "constant", len(self.constants) - 1, name=bits.key), node)
 
     def place_results(self) -> tuple[list[Step], list[tuple[Place, int]]]:
         """Puts results where they are wanted; returns the copies to make before the kernels, and those after."""

@@ -264,7 +264,7 @@ def test_the_core_libraries_are_those_of_the_project_file():
 def child(program, *arguments):
     """What a fresh interpreter prints, run in the checkout."""
     command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -280,7 +280,8 @@ def test_importing_graphc_costs_a_quarter_of_a_second_above_numpy():
     assert min(float(child(program)[0]) for _ in range(3)) <= 0.25
 
 
-def test_any_module_may_be_imported_first():
+@pytest.mark.parametrize("stride", [12, pytest.param(1, marks=pytest.mark.slow)])
+def test_any_module_may_be_imported_first(stride):
     """A module of passes or codegen starts graphc, which imports that module: the packages must stand that."""
     program = """
         import importlib, sys
@@ -294,4 +295,4 @@ def test_any_module_may_be_imported_first():
                 print(name, "first:", error)
         """
     names = [name for name in read_tree(ROOT) if not name.endswith("__main__")]
-    assert " ".join(child(program, *names)) == ""
+    assert " ".join(child(program, *names[::stride])) == ""

@@ -468,7 +468,7 @@ def test_files_that_are_no_library(tmp_path, built):
 
 
 def test_a_library_for_a_better_processor(built, monkeypatch):
-    monkeypatch.setattr(graphc.loaded.llvm, "get_host_cpu_features", lambda: {"sse2": True})
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {"sse2": True})
     with pytest.raises(gc.GraphError, match="this processor lacks"):
         gc.load_library(built[0])
 

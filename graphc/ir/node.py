@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+import hashlib
 import itertools
 import threading
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ import numpy as np
 from .dims import Dim, known_equal, sign
 from .errors import DTypeError, GraphError, Loc, ShapeError, user_line
 from .plan import DimCheck
-from .types import Shape, Type, as_dtype, dtype_name, from_storage, numpy_dtype, shape_text
+from .types import Shape, Type, as_dtype, dtype_name, from_storage, numpy_dtype, shape_text, to_storage
 
 Attrs = Mapping[str, Any]
 
@@ -95,13 +96,23 @@ METHODS: dict[str, Callable[..., Node]] = {}  # what the methods and operators o
 class Bits:
     """An array as an attribute: equal by dtype, shape and bits."""
 
-    __slots__ = ("array", "dtype", "hash")
+    __slots__ = ("array", "dtype", "hash", "name")
 
     def __init__(self, array: np.ndarray[Any, Any], dtype: str) -> None:
         self.array = np.array(array, numpy_dtype(dtype), order="C")  # a copy that nobody else can change
         self.array.flags.writeable = False
         self.dtype = dtype
         self.hash = hash((dtype, self.array.shape, self.array.tobytes()))
+        self.name = ""
+
+    @property
+    def key(self) -> str:
+        """A name by content, the same in every process."""
+        if not self.name:
+            digest = hashlib.sha256(f"{self.dtype}{self.array.shape}".encode())
+            digest.update(to_storage(self.array, self.dtype).tobytes())
+            self.name = digest.hexdigest()[:24]
+        return self.name
 
     def __hash__(self) -> int:
         return self.hash

@@ -220,6 +220,25 @@ class Program:
     messages: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Border:
+    """What the caller of a native function must know.  `arena`: bytes that it must be given, workspaces included."""
+
+    name: str
+    symbols: tuple[str, ...]
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    state: tuple[Array, ...]
+    arena: int | Dim
+    checks: tuple[DimCheck, ...]
+    messages: tuple[str, ...]
+
+    @classmethod
+    def of(cls, program: Program, arena: int | Dim) -> Border:
+        return cls(program.name, program.symbols, program.inputs, program.outputs, program.state, arena,
+                   program.checks, program.messages)
+
+
 def taken(when: Iterable[Case]) -> int | Dim:
     """1 where all the cases hold, 0 elsewhere, as a size."""
     total: int | Dim = 1
