@@ -14,7 +14,7 @@ nothing: memcpy and its like are part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import os
 
 from graphc.ir.dims import product
@@ -24,6 +24,7 @@ from graphc.ir.types import itemsize
 
 from .cache import Cache
 from .checked import CheckedSizes
+from .cpu import emit_cpu
 from .elf import Blob, write_library
 from .elf.read import UNDEFINED, read_object
 from .elf.resolve import TABLE_NAME
@@ -31,7 +32,7 @@ from .header import STATUS, WORKSPACE_ALIGN, CLibrary
 from .jit import compile_text, object_of
 from .program import constant_symbol, emit_program
 from .sizes import symbol_register
-from .target import Target
+from .target import Target, baseline
 from .text import Function, Int, Module
 
 CODE = {name: value for name, value, _ in STATUS}
@@ -57,20 +58,62 @@ def program_name(library: str, entry: str) -> str:
 
 
 def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, initial: Sequence[Blob | None],
-                  target: Target, cache: Cache) -> Linked:
-    """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order."""
+                  targets: Sequence[Target], cache: Cache) -> Linked:
+    """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order.
+
+    The programs are compiled for every target, all else for the least processor there is: it finds out at run time
+    which of them fits, the first one that does, and says so where none does.
+    """
     module = Module()
+    cpu = emit_cpu(module, library.name, targets)
     for function, program in zip(library.functions, programs):
-        emit_program(program, target, module)
-        emit_entry(module, f"{library.name}_{function.name}", program)
+        emit_entry(module, f"{library.name}_{function.name}", program, Choice(cpu, len(targets)))
     exports = [f"{library.name}_{f.name}{end}" for f in library.functions for end in ("", "_workspace_size")]
     exports += [emit_strerror(module, library.name), emit_version(module, library)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
-    code = object_of(module.text(), target, cache)
+    base = baseline(targets[0])
+    code = [object_of(module.text(), base, cache)]
+    code += [program_object(programs, number, target, cache) for number, target in enumerate(targets)]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
-    return Linked((code, *memory_functions(code, blobs, target)), tuple(exports), blobs)
+    return Linked((*code, *memory_functions(code, blobs, base)), tuple(exports), blobs)
+
+
+def program_object(programs: Sequence[Program], number: int, target: Target, cache: Cache) -> bytes:
+    """The programs' code for one of the targets."""
+    module = Module()
+    for program in programs:
+        emit_program(replace(program, name=variant(program.name, number)), target, module)
+    return object_of(module.text(), target, cache)
+
+
+def variant(program: str, number: int) -> str:
+    """The name of a program's code for the target of that number."""
+    return f"{program}__{number}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How entries choose between the variants of their programs: by the function that `emit_cpu` made."""
+
+    cpu: str
+    count: int
+
+    def best(self, f: Function) -> str:
+        """1 + the number of the variant that fits this processor, 0 where none does."""
+        return f.value(f"call i32 @{self.cpu}()")
+
+    def call(self, f: Function, best: str, kind: str, program: str, end: str, arguments: str, none: int) -> str:
+        """Calls that variant of `program` + `end`; `none` is the result where there is no variant."""
+        def arm(number: int) -> Sequence[Int]:
+            if number == self.count:
+                return [none]
+            name = f"{variant(program, number)}{end}"
+            f.module.declare(f"{kind} @{name}({', '.join(part.split()[0] for part in arguments.split(', ') if part)})")
+            here = lambda: [f.value(f"call {kind} @{name}({arguments})")]
+            return f.choose(f.value(f"icmp eq i32 {best}, {number + 1}"), [kind], here, lambda: arm(number + 1))
+        return str(arm(0)[0])
 
 
 # -- an entry --
@@ -83,10 +126,10 @@ def used_state(program: Program) -> tuple[int, ...]:
     return tuple(sorted({program.buffers[b].number for b in touched if program.buffers[b].place == "state"}))
 
 
-def emit_entry(module: Module, public: str, program: Program) -> None:
+def emit_entry(module: Module, public: str, program: Program, choice: Choice) -> None:
     emit_sizes(module, program)
-    _Entry(module, public, program).write()
-    emit_workspace_size(module, public, program)
+    _Entry(module, public, program, choice).write()
+    emit_workspace_size(module, public, program, choice)
 
 
 def sizes_of(program: Program) -> list[str]:
@@ -109,11 +152,14 @@ def emit_sizes(module: Module, program: Program) -> None:
     module.add(f"{program.name}_sizes", f.text())
 
 
-def emit_workspace_size(module: Module, public: str, program: Program) -> None:
+def emit_workspace_size(module: Module, public: str, program: Program, choice: Choice) -> None:
     listed = ", ".join(sizes_of(program))
     f = Function(module, f"define i64 @{public}_workspace_size({listed}) #0")
     good = f.value(f"call i1 @{program.name}_sizes({listed})")
-    size = f.choose(good, ["i64"], lambda: [f.value(f"call i64 @{program.name}_arena({listed})")], lambda: [-1])
+
+    def arena() -> list[Int]:
+        return [choice.call(f, choice.best(f), "i64", program.name, "_arena", listed, none=-1)]
+    size = f.choose(good, ["i64"], arena, lambda: [-1])
     f.emit(f"ret i64 {size[0]}")
     module.add(f"{public}_workspace_size", f.text())
 
@@ -121,8 +167,8 @@ def emit_workspace_size(module: Module, public: str, program: Program) -> None:
 class _Entry:
     """Writes the public function of an entry: the checks, then a call of its program."""
 
-    def __init__(self, module: Module, public: str, program: Program) -> None:
-        self.module, self.public, self.program = module, public, program
+    def __init__(self, module: Module, public: str, program: Program, choice: Choice) -> None:
+        self.module, self.public, self.program, self.choice = module, public, program, choice
         self.inputs = [f"%in{k}" for k in range(len(program.inputs))]
         self.outputs = [f"%out{k}" for k in range(len(program.outputs))]
         self.used = used_state(program)
@@ -135,7 +181,9 @@ class _Entry:
         f, listed = self.function, ", ".join(sizes_of(self.program))
         tables = [self.table(pointers) for pointers in (self.inputs, self.outputs)]
         self.refuse(f.value(f"xor i1 {f.value(f'call i1 @{self.program.name}_sizes({listed})')}, true"), "BAD_SIZE")
-        needed = f.value(f"call i64 @{self.program.name}_arena({listed})")
+        self.best = self.choice.best(f)
+        self.refuse(f.value(f"icmp eq i32 {self.best}, 0"), "CPU")
+        needed = self.choice.call(f, self.best, "i64", self.program.name, "_arena", listed, none=0)
         arrays = list(zip([*self.inputs, *self.outputs], [*self.program.inputs, *self.program.outputs]))
         arrays += self.variables()
         for pointer, array in arrays:
@@ -190,7 +238,7 @@ class _Entry:
         f = self.function
         state = "%state" if self.used else "null"
         arguments = ", ".join([*(f"ptr {p}" for p in (*tables, state, "%workspace")), *sizes_of(self.program)])
-        status = f.value(f"call i32 @{self.program.name}({arguments})")
+        status = self.choice.call(f, self.best, "i32", self.program.name, "", arguments, none=0)
         bad = f.value(f"icmp ne i32 {status}, 0")
         return f.value(f"select i1 {bad}, i32 {CODE['OUT_OF_RANGE']}, i32 {CODE['OK']}")
 
@@ -245,10 +293,11 @@ def emit_initial(module: Module, library: str, initial: Sequence[Blob | None]) -
 
 
 # -- what C libraries have, and this one brings along --
-def memory_functions(code: bytes, blobs: Mapping[str, Blob], target: Target) -> tuple[bytes, ...]:
+def memory_functions(code: Sequence[bytes], blobs: Mapping[str, Blob], target: Target) -> tuple[bytes, ...]:
     """An object with those functions of <string.h> that the code calls."""
-    symbols = read_object(code, "the library's code").symbols
-    missing = sorted({s.name for s in symbols if s.section == UNDEFINED and s.name} - {TABLE_NAME, *blobs})
+    symbols = [s for data in code for s in read_object(data, "the library's code").symbols if s.name]
+    defined = {s.name for s in symbols if s.section != UNDEFINED}
+    missing = sorted({s.name for s in symbols if s.section == UNDEFINED} - {TABLE_NAME, *blobs, *defined})
     strange = [name for name in missing if name not in MEMORY]
     if strange:
         raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not "

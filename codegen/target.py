@@ -51,6 +51,14 @@ KNOWN = {
 }
 
 
+LEAST = Target("x86-64", X86, "x86-64", "", 128, False, False)
+
+
+def baseline(chosen: Target) -> Target:
+    """What every processor of the target's architecture can run."""
+    return LEAST if chosen.architecture == "x86_64" else KNOWN["aarch64"]
+
+
 @cache
 def target(name: str = "native") -> Target:
     """The target of that name.

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from codegen.cache import Cache
+from codegen.cpu import BITS, needed_features
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
 from codegen.library import Linked, build_library, program_name, used_state
 from codegen.target import Target, target
@@ -94,18 +95,20 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
-                    session: Session | None = None, **options: Any) -> Path:
+                    session: Session | None = None, *, targets: Sequence[str] = (), **options: Any) -> Path:
     """Writes lib<name>.so, <name>.h and <name>.pc into the folder, all or none; returns the path of the first.
 
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
+    With `targets=["x86-64-v4", "x86-64-v3"]` the file has code for each, and uses the first that the processor it is
+    loaded on can run.  Where it can run none, every function returns the status `<NAME>_CPU`.
     """
     check_entries(name, entries, session)
     chosen = options_of(session, options)
+    machines = chosen_targets(targets or (chosen.target,))
     place = check_folder(folder, name)
     plan = plan_library(name, entries, session, chosen)
-    machine = target(chosen.target)
     text = header_text(plan.header)
-    linked = build_library(plan.header, plan.programs, plan.metadata(machine), plan.initial, machine,
+    linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache))
     return write_files(place, name, linked, text)
 
@@ -117,6 +120,17 @@ def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
 
 
 # -- what is asked for --
+def chosen_targets(names: Sequence[str]) -> list[Target]:
+    """The targets, of one architecture and each once."""
+    if isinstance(names, str):
+        raise GraphError(f"compile_library: targets={names!r}: expected a list of names; target={names!r} asks for one")
+    found = [target(name) for name in names]
+    if len({t.architecture for t in found}) > 1 or len(set(found)) < len(found):
+        raise GraphError(f"compile_library: targets={list(names)}: expected different ones of one architecture, got "
+                         f"{', '.join(t.triple for t in found)}")
+    return found
+
+
 def check_entries(name: str, entries: Mapping[str, Signature], session: Session | None) -> None:
     if not isinstance(name, str):
         raise GraphError(f"compile_library: the name is a string, got {name!r:.60}")
@@ -163,14 +177,15 @@ class Plan:
     signatures: tuple[Signature, ...]
     initial: tuple[np.ndarray[Any, Any] | None, ...]
 
-    def metadata(self, machine: Target) -> str:
+    def metadata(self, machines: Sequence[Target]) -> str:
         entries = {function.name: entry_data(function, program, what)
                    for function, program, what in zip(self.header.functions, self.programs, self.signatures)}
         state = self.programs[0].state
         variables = [array_data(array, item.name) | {"initial": value is not None}
                      for array, item, value in zip(state, self.header.state, self.initial)]
-        about = {"name": machine.name, "triple": machine.triple, "cpu": machine.cpu, "features": machine.features}
-        return json.dumps({"format": FORMAT, "name": self.header.name, "target": about, "state": variables,
+        about = [{"name": m.name, "triple": m.triple, "needs": [f for f in needed_features(m) if f in BITS]}
+                 for m in machines]
+        return json.dumps({"format": FORMAT, "name": self.header.name, "targets": about, "state": variables,
                            "entries": entries}, separators=(",", ":"))
 
 

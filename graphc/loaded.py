@@ -37,14 +37,9 @@ from .ir.errors import FeedError, GraphError, SessionError
 from .ir.plan import Array, DimCheck
 from .ir.types import itemsize, storage_dtype
 
-FORMAT = 1
+FORMAT = 2
 TEXTS = {value: text for _, value, text in STATUS}
 OUT_OF_RANGE = next(value for name, value, _ in STATUS if name == "OUT_OF_RANGE")
-# Features that the named targets may use; "native" lists its own.
-V2 = ("sse4.2", "ssse3", "popcnt")
-V3 = (*V2, "avx", "avx2", "bmi", "bmi2", "f16c", "fma", "lzcnt", "movbe")
-V4 = (*V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-LEVELS: dict[str, tuple[str, ...]] = {"x86-64-v2": V2, "x86-64-v3": V3, "x86-64-v4": V4}
 
 
 @dataclass(frozen=True)
@@ -205,7 +200,7 @@ def load_library(path: str | os.PathLike[str]) -> Library:
                          f"{fault}") from None
     if data.get("format") != FORMAT:
         raise GraphError(f"load_library: {os.fspath(path)!r} has format {data.get('format')}, not {FORMAT}")
-    check_processor(place, data["target"])
+    check_processor(place, data["targets"])
     return Library(place, dll, data)
 
 
@@ -221,18 +216,21 @@ def opened(path: Path) -> ctypes.CDLL:
                              f"{str(fault).replace(link, os.fspath(path))}") from None
 
 
-def check_processor(path: Path, made_for: Mapping[str, str]) -> None:
-    """Refuses code with instructions that this processor lacks, which would end the process."""
-    if made_for["triple"].split("-")[0] != target("native").architecture:
-        raise GraphError(f"load_library: {os.fspath(path)!r} is for {made_for['triple']}, this is {platform.machine()}")
-    wanted = [flag[1:] for flag in made_for["features"].split(",") if flag.startswith("+")]
-    wanted += LEVELS.get(made_for["cpu"], ())
+def check_processor(path: Path, made_for: Sequence[Mapping[str, str]]) -> None:
+    """Refuses code of which no variant has only instructions that this processor has."""
+    if made_for[0]["triple"].split("-")[0] != target("native").architecture:
+        raise GraphError(f"load_library: {os.fspath(path)!r} is for {made_for[0]['triple']}, this is "
+                         f"{platform.machine()}")
+    missing = [sorted(set(about["needs"]) - processor_features()) for about in made_for]
+    if all(missing):
+        names = ", ".join(about["name"] for about in made_for)
+        raise GraphError(f"load_library: {os.fspath(path)!r} was made for {names} and needs {', '.join(missing[-1])}, "
+                         "which this processor lacks; compile it with target='x86-64-v2' or another that fits")
+
+
+def processor_features() -> set[str]:
     import llvmlite.binding as llvm
-    here = llvm.get_host_cpu_features()
-    if missing := sorted({flag for flag in wanted if not here.get(flag)}):
-        raise GraphError(f"load_library: {os.fspath(path)!r} was made for {made_for['name']} and needs "
-                         f"{', '.join(missing)}, which this processor lacks; compile it with target='x86-64-v2' or "
-                         "another that fits")
+    return {flag for flag, there in llvm.get_host_cpu_features().items() if there}
 
 
 def array_of(data: Mapping[str, Any]) -> Array:
