@@ -56,7 +56,11 @@ def needed_features(target: Target) -> tuple[str, ...]:
 
 
 def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> str:
-    """Adds the function to the module; returns its name.  The answer is kept in a word that is written once."""
+    """Adds the function to the module; returns its name.
+
+    The answer is kept in a word.  It is asked for when the library is loaded, before there are threads that could see
+    the word change; where nobody runs such code, by the first call.
+    """
     name, kept = f"{library}__cpu", f"{library}__cpu_found"
     f = Function(module, f"define internal i32 @{name}() #0")
     if targets[0].architecture != "x86_64":
@@ -74,6 +78,12 @@ def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> str:
     f.emit(f"store atomic i32 {found}, ptr @{kept} monotonic, align 4")
     f.emit(f"ret i32 {found}")
     module.add(name, f.text())
+    first = Function(module, f"define internal void @{name}_at_load() #0")
+    first.value(f"call i32 @{name}()")
+    first.emit("ret void")
+    module.add(f"{name}_at_load", first.text())
+    module.add_global("llvm.global_ctors", "@llvm.global_ctors = appending global [1 x {i32, ptr, ptr}] "
+                                           f"[{{i32, ptr, ptr}} {{i32 65535, ptr @{name}_at_load, ptr null}}]")
     return name
 
 

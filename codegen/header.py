@@ -38,6 +38,9 @@ STATUS = (
     ("MISALIGNED", 3, "a pointer is not aligned for its elements, or the workspace not to 64 bytes"),
     ("OUT_OF_RANGE", 4, "an index in an array lies outside the array that it selects from"),
     ("CPU", 5, "the library was made for a processor with more instructions than this one has"),
+    ("NO_MEMORY", 6, "there is not enough memory"),
+    ("FILE", 7, "a file cannot be opened, read or written"),
+    ("BAD_FILE", 8, "a file is damaged, cut off, or not of this library's variables"),
 )
 
 KEYWORDS = frozenset("""
@@ -86,7 +89,8 @@ class CLibrary:
     functions: tuple[CFunction, ...]
     state: tuple[CArgument, ...] = ()
     comment: str = ""
-    abi_version: int = 1
+    abi_version: int = 2
+    has_files: bool = True  # functions that make, copy, save and load a state, for which it needs libc
 
 
 def c_argument(name: str, dtype: str, shape: Sequence[int | str], direction: str, comment: str = "") -> CArgument:
@@ -132,9 +136,31 @@ def _status_text(prefix: str) -> str:
 
 def _state_text(library: CLibrary) -> str:
     members = "\n".join(f"{_member_comment(item)}\n    {item.ctype} *{item.name};" for item in library.state)
-    head = _block_comment(["The variables: each member points to an array of the caller. Entries that take the state "
+    origin = f"of the caller, or of {library.name}_new" if library.has_files else "of the caller"
+    head = _block_comment([f"The variables: each member points to an array {origin}. Entries that take the state "
                            "read these arrays, and update those that they say they update."])
-    return f"{head}\nstruct {library.name}_state {{\n{members}\n}};"
+    functions = [_state_function(library, *row) for row in STATE_FUNCTIONS] if library.has_files else []
+    return "\n\n".join([f"{head}\nstruct {library.name}_state {{\n{members}\n}};", *functions])
+
+
+STATE_FUNCTIONS = (  # result, last part of the name, parameters, comment; P is the library's name
+    ("int32_t", "new", ("struct P_state **state",),
+     "A new state with the variables' first values, zeros where there are none; all of it is one block of memory."),
+    ("void", "free", ("struct P_state *state",), "Gives up what P_new made; NULL is allowed."),
+    ("int32_t", "copy", ("const struct P_state *to", "const struct P_state *from"),
+     "Copies the values of all variables."),
+    ("int32_t", "save", ("const struct P_state *state", "const char *path"),
+     "Writes all variables to a file in the safetensors format. It is written under a name of its own first, the path "
+     "with .part after it, so the path has the old file or the new one and nothing between."),
+    ("int32_t", "load", ("const struct P_state *state", "const char *path"),
+     "Reads what P_save wrote, of this library or another one with the same name and variables. A file that is "
+     "damaged, cut off or of other variables is refused before any variable changes."),
+)
+
+
+def _state_function(library: CLibrary, result: str, end: str, parameters: Sequence[str], comment: str) -> str:
+    named = [text.replace("P_", f"{library.name}_") for text in (comment, *parameters)]
+    return f"{_block_comment([named[0]])}\n{_prototype(result, f'{library.name}_{end}', named[1:])}"
 
 
 def _member_comment(item: CArgument) -> str:
@@ -218,6 +244,7 @@ def check(library: CLibrary) -> None:
     _check_identifier(prefix, "library", macros=())
     macros = (f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION")
     names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "status", "state")]
+    names += [f"{prefix}_{end}" for _, end, _, _ in STATE_FUNCTIONS if library.state and library.has_files]
     names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
     for function in library.functions:
         _check_identifier(function.name, f"{prefix}: function", macros=macros)

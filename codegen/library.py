@@ -7,13 +7,13 @@
     @<lib>_initial               pointers to the first values of the variables, null where there is none
 
 An entry trusts nothing: sizes are evaluated with checked arithmetic, pointers may be null only where nothing is behind
-them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  The object imports
-nothing: memcpy and its like are part of it.
+them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  Only the functions
+of `codegen.state` import something, from libc; memcpy and its like are part of the object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 import os
 
@@ -32,10 +32,12 @@ from .header import STATUS, WORKSPACE_ALIGN, CLibrary
 from .jit import compile_text, object_of
 from .program import constant_symbol, emit_program
 from .sizes import symbol_register
+from .state import IMPORTS, emit_state
 from .target import Target, baseline
 from .text import Function, Int, Module
 
 CODE = {name: value for name, value, _ in STATUS}
+LIBC = ("libc.so.6",)
 UNKNOWN = "no such status"
 MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # second parameter; whether it is read
 
@@ -47,9 +49,11 @@ class Linked:
     objects: tuple[bytes, ...]
     exports: tuple[str, ...]
     blobs: Mapping[str, Blob]
+    imports: tuple[str, ...] = ()  # of libc
 
     def write(self, path: str | os.PathLike[str], soname: str) -> None:
-        write_library(path, self.objects, exports=self.exports, soname=soname, blobs=self.blobs)
+        write_library(path, self.objects, exports=self.exports, soname=soname, blobs=self.blobs, imports=self.imports,
+                      needed=LIBC if self.imports else ())
 
 
 def program_name(library: str, entry: str) -> str:
@@ -72,12 +76,16 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     exports += [emit_strerror(module, library.name), emit_version(module, library)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
+    imports: tuple[str, ...] = ()
+    if library.state and library.has_files:
+        exports += emit_state(module, library.name, programs[0].state, CODE)
+        imports = IMPORTS
     base = baseline(targets[0])
     code = [object_of(module.text(), base, cache)]
     code += [program_object(programs, number, target, cache) for number, target in enumerate(targets)]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
-    return Linked((*code, *memory_functions(code, blobs, base)), tuple(exports), blobs)
+    return Linked((*code, *memory_functions(code, {*blobs, *imports}, base)), tuple(exports), blobs, imports)
 
 
 def program_object(programs: Sequence[Program], number: int, target: Target, cache: Cache) -> bytes:
@@ -293,11 +301,11 @@ def emit_initial(module: Module, library: str, initial: Sequence[Blob | None]) -
 
 
 # -- what C libraries have, and this one brings along --
-def memory_functions(code: Sequence[bytes], blobs: Mapping[str, Blob], target: Target) -> tuple[bytes, ...]:
+def memory_functions(code: Sequence[bytes], known: Collection[str], target: Target) -> tuple[bytes, ...]:
     """An object with those functions of <string.h> that the code calls."""
     symbols = [s for data in code for s in read_object(data, "the library's code").symbols if s.name]
     defined = {s.name for s in symbols if s.section != UNDEFINED}
-    missing = sorted({s.name for s in symbols if s.section == UNDEFINED} - {TABLE_NAME, *blobs, *defined})
+    missing = sorted({s.name for s in symbols if s.section == UNDEFINED} - {TABLE_NAME, *known, *defined})
     strange = [name for name in missing if name not in MEMORY]
     if strange:
         raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not "

@@ -95,18 +95,22 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
-                    session: Session | None = None, *, targets: Sequence[str] = (), **options: Any) -> Path:
+                    session: Session | None = None, *, targets: Sequence[str] = (), freestanding: bool = False,
+                    **options: Any) -> Path:
     """Writes lib<name>.so, <name>.h and <name>.pc into the folder, all or none; returns the path of the first.
 
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
     With `targets=["x86-64-v4", "x86-64-v3"]` the file has code for each, and uses the first that the processor it is
     loaded on can run.  Where it can run none, every function returns the status `<NAME>_CPU`.
+
+    Where entries update variables, the library has functions that make, copy, save and load a state, and needs libc for
+    them; a `freestanding` one does without both, and its callers keep the arrays themselves.
     """
     check_entries(name, entries, session)
     chosen = options_of(session, options)
     machines = chosen_targets(targets or (chosen.target,))
     place = check_folder(folder, name)
-    plan = plan_library(name, entries, session, chosen)
+    plan = plan_library(name, entries, session, chosen, has_files=not freestanding)
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache))
@@ -206,7 +210,8 @@ def entry_data(function: CFunction, program: Program, what: Signature) -> dict[s
         "messages": [message.split("\n")[0] for message in program.messages]}
 
 
-def plan_library(name: str, entries: Mapping[str, Signature], session: Session | None, options: Options) -> Plan:
+def plan_library(name: str, entries: Mapping[str, Signature], session: Session | None, options: Options, *,
+                 has_files: bool = True) -> Plan:
     requests = {}
     for entry, what in entries.items():
         with named(entry):
@@ -223,7 +228,7 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
     members = state_members(state)
     functions = tuple(c_function(entry, what, program, members)
                       for (entry, what), program in zip(entries.items(), programs))
-    header = CLibrary(name, functions, members)
+    header = CLibrary(name, functions, members, has_files=has_files)
     check(header)
     return Plan(header, tuple(programs), tuple(entries.values()), tuple(first_value(v, session) for v in state))
 

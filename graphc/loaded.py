@@ -33,7 +33,7 @@ from .arrays import aligned_array
 from .binding import as_array, bind_sizes, check_out
 from .function import output_arrays, shown
 from .ir.dims import decode
-from .ir.errors import FeedError, GraphError, SessionError
+from .ir.errors import FeedError, GraphError, SessionError, Unsupported
 from .ir.plan import Array, DimCheck
 from .ir.types import itemsize, storage_dtype
 
@@ -153,6 +153,25 @@ class Library:
         """Copies of the first values; a variable without one is left out until it is given."""
         table = (ctypes.c_void_p * max(1, len(self.variables))).in_dll(self.dll, f"{self.name}_initial")
         return {a.name: copied(a, table[k] or 0) for k, a in enumerate(self.variables) if self.has_initial[k]}
+
+    def save_state(self, path: str | os.PathLike[str]) -> None:
+        """Writes all variables to a file that the library's functions in C read too, whole or not at all."""
+        self.of_files("save", path)
+
+    def load_state(self, path: str | os.PathLike[str]) -> None:
+        """Reads what `save_state`, or a C program, wrote; refused as a whole where it is not of these variables."""
+        self.of_files("load", path)
+
+    def of_files(self, what: str, path: str | os.PathLike[str]) -> None:
+        if not hasattr(self.dll, f"{self.name}_{what}"):
+            raise Unsupported(f"library {self.name!r}: {what}_state: it has no variables, or was made freestanding "
+                              "(stage: library)")
+        with self.lock:
+            arrays = self.state_arrays(range(len(self.variables)))
+            members = (ctypes.c_void_p * len(arrays))(*(arrays[k].ctypes.data for k in range(len(arrays))))
+            status = self.dll[f"{self.name}_{what}"](members, os.fsencode(path))
+        if status:
+            raise GraphError(f"library {self.name!r}: {what}_state {os.fspath(path)!r}: {TEXTS[status]}")
 
     def state_arrays(self, used: Sequence[int]) -> dict[int, np.ndarray[Any, Any]]:
         """The arrays of these variables, after a check that native code can use them."""

@@ -35,7 +35,7 @@ GOLDEN = """\
 
 #include <stdint.h>
 
-#define TINY_ABI_VERSION 1
+#define TINY_ABI_VERSION 2
 
 #ifdef __cplusplus
 extern "C" {
@@ -48,7 +48,10 @@ enum tiny_status {
     TINY_BAD_SIZE = 2, /* a size is negative, too large, or does not fit the others */
     TINY_MISALIGNED = 3, /* a pointer is not aligned for its elements, or the workspace not to 64 bytes */
     TINY_OUT_OF_RANGE = 4, /* an index in an array lies outside the array that it selects from */
-    TINY_CPU = 5 /* the library was made for a processor with more instructions than this one has */
+    TINY_CPU = 5, /* the library was made for a processor with more instructions than this one has */
+    TINY_NO_MEMORY = 6, /* there is not enough memory */
+    TINY_FILE = 7, /* a file cannot be opened, read or written */
+    TINY_BAD_FILE = 8 /* a file is damaged, cut off, or not of this library's variables */
 };
 
 /* The meaning of a status, in English; never NULL. */
@@ -60,8 +63,8 @@ const char *tiny_strerror(int32_t status);
 int32_t tiny_abi_version(void);
 
 /*
- * The variables: each member points to an array of the caller. Entries that take the state read
- * these arrays, and update those that they say they update.
+ * The variables: each member points to an array of the caller, or of tiny_new. Entries that take
+ * the state read these arrays, and update those that they say they update.
  */
 struct tiny_state {
     /* float32, [4, 2] row-major; weights; 32 bytes */
@@ -69,6 +72,35 @@ struct tiny_state {
     /* int64, one element; number of updates; 8 bytes */
     int64_t *step;
 };
+
+/*
+ * A new state with the variables' first values, zeros where there are none; all of it is one
+ * block of memory.
+ */
+int32_t tiny_new(struct tiny_state **state);
+
+/*
+ * Gives up what tiny_new made; NULL is allowed.
+ */
+void tiny_free(struct tiny_state *state);
+
+/*
+ * Copies the values of all variables.
+ */
+int32_t tiny_copy(const struct tiny_state *to, const struct tiny_state *from);
+
+/*
+ * Writes all variables to a file in the safetensors format. It is written under a name of its own
+ * first, the path with .part after it, so the path has the old file or the new one and nothing
+ * between.
+ */
+int32_t tiny_save(const struct tiny_state *state, const char *path);
+
+/*
+ * Reads what tiny_save wrote, of this library or another one with the same name and variables. A
+ * file that is damaged, cut off or of other variables is refused before any variable changes.
+ */
+int32_t tiny_load(const struct tiny_state *state, const char *path);
 
 /*
  * Bytes of workspace that tiny_predict needs for these sizes; -1 where a size is not valid.
@@ -113,7 +145,7 @@ EVERYTHING = CLibrary("all_of_it", (
         c_argument(f"{direction}_{dtype}", dtype, ("rows", "2*cols+1", 3), direction, NASTY)
         for dtype in C_TYPES for direction in ("in", "out")), NASTY),
     CFunction("nothing", (), ())), tuple(c_argument(f"v_{dtype}", dtype, (0, 5), "state", NASTY) for dtype in C_TYPES),
-    NASTY, 7)
+    NASTY, 7, has_files=False)
 STATELESS = CLibrary("plain", (VERSION,))
 
 

@@ -18,6 +18,7 @@ import pytest
 from codegen.header import STATUS
 from codegen.jit import compile_text, load
 from codegen.library import emit_memory
+from codegen.state import IMPORTS
 from codegen.target import target
 from codegen.text import Module
 import graphc as gc
@@ -228,10 +229,23 @@ def test_options_of_the_session(tmp_path):
 # -- the C interface --
 def test_exports_and_needs(built):
     names = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", built[0]).splitlines()]
-    ends = "abi_version initial metadata predict predict_workspace_size step step_workspace_size strerror"
+    ends = "abi_version copy free initial load metadata new predict predict_workspace_size save step " \
+           "step_workspace_size strerror"
     assert sorted(names) == [f"tiny_{end}" for end in ends.split()]
-    assert "NEEDED" not in tool("readelf", "-d", built[0])
-    assert not tool("nm", "-D", "--undefined-only", built[0])
+    assert [line.split()[-1] for line in tool("readelf", "-d", built[0]).splitlines() if "NEEDED" in line] == [
+        "[libc.so.6]"]
+    assert {line.split()[-1] for line in tool("nm", "-D", "--undefined-only", built[0]).splitlines()} == set(IMPORTS)
+
+
+def test_a_freestanding_library_needs_nothing(tmp_path):
+    with gc.Graph():
+        entries = model()
+        with gc.Session() as sess:
+            path = gc.compile_library(tmp_path, "tiny", entries, session=sess, freestanding=True)
+    assert "NEEDED" not in tool("readelf", "-d", path)
+    assert not tool("nm", "-D", "--undefined-only", path)
+    assert "tiny_new" not in path.with_name("tiny.h").read_text()
+    assert np.isfinite(gc.load_library(path).step(XS, TS))
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
@@ -349,7 +363,7 @@ def test_status_texts_and_version(built):
     dll.tiny_strerror.restype = ctypes.c_char_p
     for _, value, text in STATUS:
         assert dll.tiny_strerror(value).decode() == text
-    assert dll.tiny_strerror(99) == b"no such status" and dll.tiny_abi_version() == 1
+    assert dll.tiny_strerror(99) == b"no such status" and dll.tiny_abi_version() == 2
 
 
 MAIN = r"""
