@@ -17,12 +17,13 @@ from ..target import Target
 from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, kind_bits
 from .batch import Frame
-from .blocking import IN_PLACE, IN_PLACE_SELDOM, PADDING, SELDOM, Blocking, blocking, rounded
+from .blocking import IN_PLACE, IN_PLACE_SELDOM, LINE, PADDING, SELDOM, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
 from .pack import Packer, Place, Source, steps
 from .tile import Tile, emit_tile
 
 PAGE = 4096
+LINES_OF_TILE = 16  # of the next panel of a, fetched before a tile
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class RowPanel:
     skip: Int
     tiles: tuple[str, ...]  # the micro-kernel for each number of vectors
     a: str
+    following: Source | None  # of the next panel, where panels are packed
     sums: Int  # of the partial sums' block: where this panel's start
 
 
@@ -370,11 +372,14 @@ class _Driver:
         dtype = self.contraction.arguments[self.contraction.a.argument]
         offset = function.add(function.mul(first, row), function.mul(block.k, step))
         a = function.element(MEMORY[dtype], self.a, offset)
+        following = None
         if not self.chosen.direct_a:
+            next_a = function.element(MEMORY[dtype], a, function.mul(self.chosen.rows[0], row))
+            following = Source(next_a, dtype, row, step)
             a = self.pack_a(Source(a, dtype, row, step), size, block.depth)
         sums = function.mul(slot, panel_columns(self.contraction, self.chosen))
         tiles = tuple(self.tile_of(size, vectors) for vectors in self.chosen.vectors)
-        panel = RowPanel(m, live, function.sub(m, first), tiles, a, sums)
+        panel = RowPanel(m, live, function.sub(m, first), tiles, a, following, sums)
         self.over_columns(block, lambda columns: self.one_tile(block, panel, columns))
 
     def pack_a(self, source: Source, size: Int, depth: Int) -> str:
@@ -387,9 +392,27 @@ class _Driver:
             self.packer.lines(source, Place(pointer, self.kind, self.chosen.kc + PADDING), size, depth)
         return pointer
 
+    def fetch(self, source: Source, block: Block, columns: ColumnPanel) -> None:
+        """Fetches the next panel's share of one tile: a line of every row, or so many lines where a is by columns."""
+        function, rows = self.function, self.chosen.rows[0]
+        number = columns.slot // self.chosen.columns if isinstance(columns.slot, int) else \
+            function.value(f"udiv i64 {columns.slot}, {self.chosen.columns}")
+        memory = MEMORY[source.dtype]
+        along = LINES_OF_TILE if is_by_columns(self.contraction) else 8 * LINE // kind_bits(memory)
+        first = function.mul(number, along)
+
+        def lines() -> None:
+            start = function.element(memory, source.pointer, function.mul(first, source.inner))
+            across = (along, source.inner) if is_by_columns(self.contraction) else (rows, source.outer)
+            for i in range(across[0]):
+                function.prefetch(function.element(memory, start, function.mul(i, across[1])))
+        function.when(self.compared("slt", first, block.depth), lines)
+
     # -- tiles --
     def one_tile(self, block: Block, panel: RowPanel, columns: ColumnPanel) -> None:
         function, chosen = self.function, self.chosen
+        if panel.following is not None:
+            self.fetch(panel.following, block, columns)
         b, step = self.b_panel(block, columns)
         tile = self.part(self.places.tile)
         if chosen.has_blocks:
