@@ -125,10 +125,12 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
         return False
     if isinstance(m, int) and m <= 2 * rows:
         return True if isinstance(n, int) else None
+    step = contraction.b.strides[-1]
+    crowded = isinstance(step, int) and is_crowded(step * size, WAYS + 1)  # all of a column is in one set
     if isinstance(n, int) and isinstance(contraction.depth, int):
         nbytes = n * contraction.depth * size
         if isinstance(m, int):
-            return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM else IN_PLACE)
+            return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM and not crowded else IN_PLACE)
         return True if nbytes <= IN_PLACE else None
     return None
 
