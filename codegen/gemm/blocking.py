@@ -30,6 +30,7 @@ PACKED_DEPTH = 256  # the same for packed panels
 BLOCK_BYTES = 1 << 20  # of b, packed: half of the second-level cache
 MOST_ROWS = 1344  # rows whose partial sums wait in the workspace
 MANY_ROWS = 64  # so many make it worth while to copy a few columns of b into vectors with unused lanes
+AHEAD = 16  # steps of k by which b is fetched, where it comes from afar
 WHOLE = 1 << 40  # a block that holds the axis, whatever its length
 PADDING = 16  # elements after each row of a packed panel, so that rows do not share cache sets
 LINE, SETS, WAYS = 64, 64, 12  # of the first-level cache
@@ -84,7 +85,7 @@ def blocking(contraction: Contraction, target: Target) -> Blocking:
     has_blocks = not isinstance(contraction.depth, int) or contraction.depth > kc
     static = not has_blocks and isinstance(m, int) and isinstance(n, int)
     result = Blocking(lanes, rows, vectors, kc, nc, mc if has_blocks else WHOLE, False, direct_b, has_blocks,
-                      4 if static else 2, 0 if direct_b else 16)
+                      4 if static else 2, 0 if direct_b and stays_near(contraction, size) else AHEAD)
     return replace(result, direct_a=a_may_stay(contraction, result, size))
 
 
@@ -133,6 +134,12 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
             return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM and not crowded else IN_PLACE)
         return True if nbytes <= IN_PLACE else None
     return None
+
+
+def stays_near(contraction: Contraction, size: int) -> bool:
+    """b is in the second-level cache when it is read, as far as one can know."""
+    n, depth = contraction.extents[-1], contraction.depth
+    return isinstance(n, int) and isinstance(depth, int) and n * depth * size <= IN_PLACE
 
 
 def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
