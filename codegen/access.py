@@ -21,9 +21,10 @@ from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel, Map
 
 from .collapse import Facts
-from .roles import Choice
+from .roles import LIGHT_STEPS, Choice
 from .shuffles import constant_mask, every_nth, lane_numbers, reversed_lanes, splat_kind, transposed
 from .sizes import Environment, size_value
+from .streams import LINE, fetch
 from .text import Function, Int
 from .vectors import FLOATS, MEMORY, Lanes, kind_bits
 
@@ -113,7 +114,7 @@ def _prepare(frame: Frame, address: Map) -> None:
         if choice.lanes is not None and strides[choice.lanes] not in (0, 1):
             frame.lane_numbers(frame.size(strides[choice.lanes]))
         if choice.unroll is not None:
-            for u in range(1, choice.factor):
+            for u in range(1, most_steps(choice)):
                 frame.stretch(strides[choice.unroll], u)
     for _, stride, extent in address.indices:
         frame.size(stride)
@@ -121,6 +122,11 @@ def _prepare(frame: Frame, address: Map) -> None:
     for guard in address.guards:
         frame.size(guard.offset)
         frame.size(guard.extent)
+
+
+def most_steps(choice: Choice) -> int:
+    """In any pass: a light one may have more steps in flight than the kernel as a whole."""
+    return max(choice.factor, LIGHT_STEPS) if choice.unroll == choice.lanes else choice.factor
 
 
 # -- where --
@@ -221,6 +227,15 @@ def load(frame: Frame, point: Point, number: int) -> list[str]:
         return _load_tile(frame, point, address)
     steps = point.steps if frame.facts.has(number, frame.choice.unroll) else 1
     return [_load_step(frame, point, number, address, u) for u in range(steps)]
+
+
+def fetch_ahead(frame: Frame, point: Point, number: int, ahead: Int) -> None:
+    """Prefetches what load `number` will read so many elements further on, once per line of the cache."""
+    address = frame.kernel.ops[number].map
+    assert address is not None
+    nbytes = kind_bits(frame.kind(address)) // 8 * frame.lanes.count
+    for u in range(0, point.steps, max(1, LINE // nbytes)):
+        fetch(frame.function, frame.kind(address), place(frame, point, address, u).pointer, ahead)
 
 
 def _load_step(frame: Frame, point: Point, number: int, address: Map, u: int) -> str:

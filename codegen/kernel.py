@@ -13,6 +13,7 @@ from graphc.ir.plan import Kernel
 
 from .access import Frame
 from .collapse import Facts, collapse, facts
+from .nans import with_fast_maxima
 from .nest import Writer
 from .roles import choose, split_axis
 from .sizes import environment, symbol_register
@@ -54,6 +55,7 @@ def split_extent(kernel: Kernel) -> int | Dim:
 
 def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> None:
     merged, known, split = _shape(kernel)
+    merged = with_fast_maxima(merged)
     choice = choose(merged, known, target)
     symbols = kernel_symbols(kernel)
     parameters = [f"ptr noalias %a{i}" for i in range(len(kernel.arguments))]

@@ -19,16 +19,19 @@ import math
 
 import numpy as np
 
+from graphc.ir.costs import weight
 from graphc.ir.dims import Dim
 from graphc.ir.plan import Kernel, KernelOp
 
 from . import reduce as reductions
-from .access import Frame, Point, accumulate, first_point, index_offsets, load, opened, store
+from .access import Frame, Point, accumulate, fetch_ahead, first_point, index_offsets, load, opened, store
 from .collapse import EFFECTS, Facts, operands_of, trips
 from .loops import BUDGET, Carry, blocked, counted, lane_loop
 from .reduce import Reduction
+from .roles import row_steps
 from .scalars import emit as emit_scalar
 from .shuffles import lane_numbers, splat_kind
+from .streams import distance, streams
 from .text import Int
 
 GATHER = 16  # weight of a gather or a scatter
@@ -73,6 +76,9 @@ class Writer:
         self.overwritten = overwritten_keeps(self.kernel, self.facts)
         self.memo: dict[object, list[str]] | None = None  # values of a row that stays in registers
         self.states: dict[int, list[str]] = {}  # scan -> its running values
+        self.steps = self.choice.factor  # vectors of a row in flight, in the pass that is being written
+        self.ahead: dict[int, Int] = {}  # load -> how far ahead of it to fetch
+        self.fetching: set[int] = set()  # the loads that do so in the pass that is being written
 
     # -- sizes of nests --
     def extent(self, axis: int) -> Int:
@@ -93,7 +99,17 @@ class Writer:
 
     # -- parallel axes --
     def write(self) -> None:
-        self.nest(self.outer, first_point(self.frame))
+        point = first_point(self.frame)
+        for i, stride in streams(self.kernel, self.facts, self.choice, self.line_axis()).items():
+            self.ahead[i] = distance(self.frame.function, self.kernel.ops[i].dtype, self.frame.size(stride))
+        self.nest(self.outer, point)
+
+    def line_axis(self) -> int | None:
+        """The axis of the loop right around that over the lanes, where rows come one by one."""
+        if self.choice.unroll != self.choice.lanes:
+            return None
+        around = [*self.outer, *(a for a in self.reduced_order() if a != self.choice.lanes)]
+        return around[-1] if around else None
 
     def nest(self, axes: tuple[int, ...], point: Point) -> None:
         self.memo = None
@@ -205,6 +221,8 @@ class Writer:
 
     def compute(self, point: Point, i: int, op: KernelOp, stage: int) -> list[str]:
         if op.kind == "load":
+            if i in self.fetching and point.mask is None:
+                fetch_ahead(self.frame, point, i, self.ahead[i])
             return load(self.frame, point, i)
         if op.kind == "keep":
             return load(self.frame, point, i) if self.facts.stages[i] < stage else point.values[op.operands[0]]
@@ -268,17 +286,31 @@ class Writer:
         point = replace(point, values=dict(point.values))
         cost = self.cost(self.reduced)
         self.memo = {} if self.reduced and cost is not None and cost * point.steps <= BUDGET else None
+        unread = set(self.ahead)
+        if not self.reduced:
+            self.fetching = unread
         for stage in range(max((stages[i] for i in live), default=0) + 1):
             self.settle(point, [i for i in live if stages[i] <= stage and not axes[i] & self.facts.reduced], stage)
             folds = [i for i in live if self.kernel.ops[i].kind == "reduce" and stages[i] == stage + 1]
             effects = [i for i in live if self.kernel.ops[i].kind in EFFECTS and stages[i] == stage
                        and axes[i] & self.facts.reduced]
             if folds or effects:
-                self.one_pass(point, stage, folds, effects)
+                needed = self.closure(folds + effects, stage)
+                self.steps = self.pass_steps(needed)
+                self.fetching = unread.intersection(needed)
+                unread -= self.fetching
+                self.one_pass(point, stage, folds, needed)
 
-    def one_pass(self, point: Point, stage: int, folds: list[int], effects: list[int]) -> None:
+    def pass_steps(self, needed: Sequence[int]) -> int:
+        """Vectors of a row in flight: more in a light pass, unless the row stays in registers from pass to pass."""
+        choice = self.choice
+        is_free = self.memo is None and choice.unroll == choice.lanes and self.kernel.schedule.factor is None
+        if not is_free or choice.lanes not in self.reduced:
+            return choice.factor
+        return row_steps(self.kernel, choice, sum(weight(self.kernel.ops[i].kind) for i in needed))
+
+    def one_pass(self, point: Point, stage: int, folds: list[int], needed: list[int]) -> None:
         lanes = self.lanes
-        needed = self.closure(folds + effects, stage)
         scans = [i for i in needed if self.kernel.ops[i].kind == "scan"]
         in_order = self.reduced_order() == self.reduced and not (self.facts.scan or (0, False))[1]
         folded = [Reduction(i, self.kernel.ops[i].value[0], self.kernel.ops[i].dtype, self.index_kind(),
@@ -308,7 +340,7 @@ class Writer:
     def width(self, point: Point) -> int:
         """Accumulators of a reduction: one per step, of the row's own steps where the unrolled axis is reduced."""
         unroll = self.choice.unroll
-        return self.choice.factor if unroll is not None and unroll in self.reduced else point.steps
+        return self.steps if unroll is not None and unroll in self.reduced else point.steps
 
     def closure(self, roots: Sequence[int], stage: int) -> list[int]:
         """What a pass must have: everything its ends are made of, up to earlier reductions and kept rows."""
@@ -330,13 +362,13 @@ class Writer:
             return body(point, list(values))
         axis, inside = axes[0], axes[1:]
         if axis == self.choice.lanes:
-            steps = self.choice.factor if self.choice.unroll == axis else 1
+            steps = self.steps if self.choice.unroll == axis else 1
 
             def block(index: Int, width: int, mask: str | None, carried: list[str]) -> list[str]:
                 now = width if self.choice.unroll == axis else point.steps
                 return body(opened(self.frame, point, axis, index, steps=now, mask=mask), carried)
-            weight = self.facts.weight * point.steps
-            return lane_loop(self.lanes, 0, self.extent(axis), steps, carry, values, block, weight)
+            cost = self.facts.weight * point.steps
+            return lane_loop(self.lanes, 0, self.extent(axis), steps, carry, values, block, cost)
 
         def rows(steps: int) -> Callable[[Int, list[str]], list[str]]:
             def step(index: Int, carried: list[str]) -> list[str]:
@@ -347,11 +379,12 @@ class Writer:
                 return self.reduced_nest(inside, inner, needed, stage, carry, carried, body)
             return step
         function, extent = self.frame.function, self.extent(axis)
-        cost = self.cost(inside)
+        inner_cost = self.cost(inside)
         # Under a mask there are no tiles and single steps are less code, but sums must keep their order.
         if axis == self.choice.unroll and (point.mask is None or self.folds):
-            return self.in_steps(axis, cost, carry, values, rows)
-        return blocked(function, 0, extent, 1, carry, values, rows(1), None if cost is None else cost * point.steps)
+            return self.in_steps(axis, inner_cost, carry, values, rows)
+        trip_cost = None if inner_cost is None else inner_cost * point.steps
+        return blocked(function, 0, extent, 1, carry, values, rows(1), trip_cost)
 
     def in_steps(self, axis: int, cost: int | None, carry: Carry, values: Sequence[str],
                  rows: Callable[[int], Callable[[Int, list[str]], list[str]]]) -> list[str]:

@@ -21,6 +21,7 @@ from .vectors import FLOATS, REGISTER, kind_bits
 
 ASSUMED = 256  # extent of an axis whose length is not known before run time
 TILE = 16  # a tile of more rows would be too much code
+LIGHT_STEPS = 4  # of what is no heavy polynomial
 SMALL = 4096  # weighted element operations below which a static kernel is one piece for one thread
 
 
@@ -180,8 +181,7 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
         crossed = _crossed(kernel, others, lanes, 5 if known.reduced else count)
         if crossed is not None:
             return crossed, count
-    # Longer chains of operations already overlap in the pipeline, and need the registers.
-    steps = 1 if known.weight > 160 else 2 if known.weight > 40 else 4
+    steps = steps_of(known.weight)
     if known.reduced >> lanes & 1:
         rows = [a for a in parallel if size_guess(kernel.extents[a]) >= steps]
         if rows and extent <= 4 * count:
@@ -192,6 +192,17 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
         # Walking down columns: long pieces of every row, for the prefetcher.
         steps = 16 if known.weight <= 8 else 8 if wide else 4
     return lanes, max(1, min(steps, -(-extent // count)))
+
+
+def steps_of(weight: float) -> int:
+    """Longer chains of operations already overlap in the pipeline, and need the registers."""
+    return 1 if weight > 160 else 2 if weight > 40 else LIGHT_STEPS
+
+
+def row_steps(kernel: Kernel, choice: Choice, weight: float) -> int:
+    """Vectors in flight in a pass of this weight along the lanes."""
+    extent = kernel.extents[choice.lanes] if choice.lanes is not None else 1
+    return max(1, min(steps_of(weight), -(-size_guess(extent) // choice.count)))
 
 
 def _is_long(kernel: Kernel, known: Facts) -> bool:

@@ -58,7 +58,7 @@ def softmax(x: Node, axis: int = -1) -> Node:
         'float32'
     """
     e = real.exp(x - real.stop_gradient(reductions.max(x, axis=axis, keepdims=True)))
-    return e / reductions.sum(e, axis=axis, keepdims=True)
+    return e * (1.0 / reductions.sum(e, axis=axis, keepdims=True))  # one quotient per row; the sum is at least 1
 
 
 def softmax_cross_entropy(logits: Node, labels: Node) -> Node:

@@ -1,0 +1,116 @@
+"""What passes over rows do on their own: maxima that may drop NaN, steps in flight, prefetches."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from kernel_cases import Builder, D, N, adam, bias, folded, layer_norm, reference, softmax
+from native_kernel import Native
+
+from codegen.nans import with_fast_maxima
+from codegen.streams import AHEAD, LONGEST_ROW
+from graphc.ir.plan import Kernel
+
+
+def centred(monoid_of_sum: str = "add", *, stores_maximum: bool = False, compares: bool = False) -> Kernel:
+    """exp(x - max) over its sum, and what else is asked for."""
+    b = Builder((N, D), ("float32",) * 3)
+    x = b.load(0)
+    m = b.reduce("max", x, 1)
+    e = b.f("exp", b.f("sub", x, m))
+    z = b.reduce(monoid_of_sum, e, 1)
+    b.store(1, b.f("div", e, z))
+    if stores_maximum:
+        b.store(2, m, (1, 0))
+    if compares:
+        b.store(2, b.f("where", b.f("eq", x, m, dtype="bool"), z, b.const(0.0)))
+    return b.kernel()
+
+
+def logsumexp() -> Kernel:
+    """With a finite shift: where(isfinite(m), m, 0)."""
+    b = Builder((N, D), ("float32", "float32"))
+    x = b.load(0)
+    m = b.reduce("max", x, 1)
+    shift = b.f("where", b.f("lt", b.f("abs", m), b.const(np.inf), dtype="bool"), m, b.const(0.0))
+    z = b.reduce("add", b.f("exp", b.f("sub", x, shift)), 1)
+    b.store(1, b.f("add", shift, b.f("log", z)), (1, 0))
+    return b.kernel()
+
+
+def guarded() -> Kernel:
+    """A loss of the row where its label is one, NaN elsewhere."""
+    b = Builder((N, D), ("float32", "float32", "bool"))
+    x = b.load(0)
+    m = b.reduce("max", x, 1)
+    loss = b.f("log", b.reduce("add", b.f("exp", b.f("sub", x, m)), 1))
+    b.store(1, b.f("where", b.load(2, (1, 0)), loss, b.const(float("nan"))), (1, 0))
+    return b.kernel()
+
+
+def two_maxima() -> Kernel:
+    """Each depends on the other's operand, and there is no sum."""
+    b = Builder((N, D), ("float32", "float32"))
+    x = b.load(0)
+    m = b.reduce("max", x, 1)
+    b.store(1, b.reduce("max", b.f("sub", x, m), 1), (1, 0))
+    return b.kernel()
+
+
+@pytest.mark.parametrize(("kernel", "is_fast"), [
+    (centred(), True), (logsumexp(), True), (guarded(), True), (centred(stores_maximum=True), False),
+    (centred(compares=True), False), (centred("min"), False), (two_maxima(), False),
+    (folded((N, D), (1,), "max", "float32"), False), (folded((N, D), (1,), "max", "int32"), False)])
+def test_maxima_drop_nan_only_where_it_comes_back(kernel, is_fast):
+    monoids = [op.value[0] for op in with_fast_maxima(kernel).ops if op.kind == "reduce"]
+    assert ("fastmax" in monoids) == is_fast
+
+
+@pytest.mark.parametrize("kernel", [centred(), logsumexp(), guarded(), centred(stores_maximum=True), two_maxima()])
+def test_nan_wherever_it_lies(kernel):
+    native, rng = Native(kernel), np.random.default_rng(0)
+    for d in (1, 5, 16, 64, 130, 300):
+        x = rng.normal(0, 3, (8, d)).astype(np.float32)
+        x[1, 0] = x[2, d // 2] = x[3, -1] = np.nan
+        x[4], x[5, 0], x[6], x[7, d // 2] = np.nan, np.inf, -np.inf, -np.inf
+        shapes = {"float32": (8, d), "bool": (8,)}
+        found = [x, *(np.ones(shapes[dtype], dtype) for dtype in kernel.arguments[1:])]
+        wanted = [a.copy() for a in found]
+        with np.errstate(all="ignore"):
+            reference(kernel, {"n": 8, "d": d}, wanted)
+        native({"n": 8, "d": d}, *found)
+        for a, w in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(a, w, rtol=2e-6, atol=1e-6)
+
+
+def prefetches(kernel: Kernel) -> list[str]:
+    """How far ahead of the pointer each prefetch of the kernel lies."""
+    text = Native(kernel).module.text()
+    addresses = re.findall(r"call void @llvm.prefetch.p0\(ptr (%v\d+),", text)
+    found = []
+    for address in addresses:
+        match = re.search(rf"{re.escape(address)} = getelementptr float, ptr %v\d+, i64 (\S+)\n", text)
+        assert match
+        found.append(match[1])
+    return found
+
+
+def test_rows_fetch_the_next_row_once():
+    assert set(prefetches(softmax(4096, 1024))) == {"1024"}
+    assert len(prefetches(softmax(4096, 1024))) == 4  # one for each vector of the first pass
+    assert set(prefetches(layer_norm(4096, 1024))) == {"1024"}  # not the rows that are the same every time
+
+
+def test_lines_fetch_a_page_ahead():
+    assert set(prefetches(adam(1 << 20))) == {str(AHEAD // 4)}
+    assert set(prefetches(softmax(4, 1 << 20))) == {str(AHEAD // 4)}
+    (ahead,) = set(prefetches(softmax(4096, D)))  # decided when the length is known
+    assert f"{ahead} = select i1" in Native(softmax(4096, D)).module.text()
+    assert 1024 * 4 <= LONGEST_ROW < (1 << 20) * 4
+
+
+def test_what_needs_no_prefetch():
+    assert not prefetches(softmax(16, 64))  # stays in cache
+    assert not prefetches(bias(4096, 1024))  # waits for memory anyhow
