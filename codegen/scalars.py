@@ -13,7 +13,7 @@ from typing import NamedTuple
 from graphc.ir.errors import Unsupported
 
 from .vectors import FLOATS, REGISTER, Lanes, check_dtype
-from .vmath import basic, error_function, exp_log, gamma, hyperbolic, integers, trig
+from .vmath import basic, error_function, exponential, gamma, hyperbolic, integers, logarithm, power, trig
 from .vmath.casts import cast
 from .vmath.real import Real
 
@@ -77,7 +77,7 @@ ROWS = {
     "neg": Row(Real.neg, integers.negative),
     "abs": Row(Real.abs, integers.absolute, itself),
     "sign": Row(basic.sign, integers.sign),
-    "pow": Row(exp_log.pow, integers.power),
+    "pow": Row(power.pow, integers.power),
     "mod": Row(basic.mod, integers.mod, wide=True),
     "floor_divide": Row(basic.floor_divide, integers.floor_divide, wide=True),
     "maximum": Row(intrinsic("maximum"), integers.maximum, OR),
@@ -107,15 +107,15 @@ ROWS = {
     "sqrt": Row(Real.sqrt),
     "rsqrt": Row(basic.rsqrt),
     "cbrt": Row(hyperbolic.cbrt),
-    "exp": Row(exp_log.exp),
-    "exp2": Row(exp_log.exp2),
-    "expm1": Row(exp_log.expm1),
-    "log": Row(exp_log.log),
-    "log2": Row(exp_log.log2),
-    "log10": Row(exp_log.log10),
-    "log1p": Row(exp_log.log1p),
-    "sigmoid": Row(exp_log.sigmoid),
-    "softplus": Row(exp_log.softplus),
+    "exp": Row(exponential.exp),
+    "exp2": Row(exponential.exp2),
+    "expm1": Row(exponential.expm1),
+    "log": Row(logarithm.log),
+    "log2": Row(logarithm.log2),
+    "log10": Row(logarithm.log10),
+    "log1p": Row(logarithm.log1p),
+    "sigmoid": Row(exponential.sigmoid),
+    "softplus": Row(logarithm.softplus),
     # -- trigonometric and hyperbolic --
     "sin": Row(trig.sin),
     "cos": Row(trig.cos),

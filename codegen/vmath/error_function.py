@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-
-
-from . import exp_log
+from . import exponential
 from .coefficients import POLYNOMIALS
-from .exp_log import polynomial
+from .exponential import polynomial
 from .real import Pair, Real
 
 
@@ -16,12 +14,12 @@ def erf(m: Real, x: str) -> str:
     near = m.fma(x, polynomial(m, "erf_small", m.mul(x, x)), x)
     if m.bits == 32:
         t = m.at_most(size, 4.0)
-        complement = exp_log.exp(m, m.fma(t, polynomial(m, "erf_log", t), m.neg(t)))
+        complement = exponential.exp(m, m.fma(t, polynomial(m, "erf_log", t), m.neg(t)))
         limit = 0.927734375
     else:
         t = m.at_most(size, 6.0)
         u = m.div(1.0, m.add(t, 1.0))
-        complement = m.mul(polynomial(m, "erf_large", u), exp_log.exp(m, m.neg(m.mul(t, t))))
+        complement = m.mul(polynomial(m, "erf_large", u), exponential.exp(m, m.neg(m.mul(t, t))))
         limit = 1.0
     return m.select(m.compare("ogt", size, limit), m.copysign(m.sub(1.0, complement), x), near)
 
@@ -44,11 +42,9 @@ def erfc(m: Real, x: str) -> str:
 
 def _times_exp(m: Real, factor: Pair, exponent: Pair) -> str:
     """factor * e^exponent with one rounding at the end, for an exponent in -800..0."""
-    bound = exp_log.by_width(m, exp_log.UNDERFLOW) - 20.0
+    bound = exponential.by_width(m, exponential.UNDERFLOW) - 20.0
     clamped = m.at_least(exponent.high, bound)
-    reduced = exp_log.reduce(m, clamped, low=exponent.low)
-    q = exp_log.expm1_reduced(m, reduced)
+    reduced = exponential.reduce(m, clamped, low=exponent.low)
+    q = exponential.expm1_reduced(m, reduced)
     product = m.add(factor.high, m.fma(factor.high, q, factor.low))
     return m.scale(product, reduced.n, reduced.low_bits)
-
-

@@ -15,6 +15,8 @@ import sys
 
 import mpmath as mp
 
+from . import tables
+
 mp.mp.prec = 220  # the constants below are made when this file is read
 
 Number = Any  # an mpmath number
@@ -25,7 +27,8 @@ REFITS = 4  # leading coefficients that are rounded before the others are fitted
 
 
 class Fit(NamedTuple):
-    """Sum of c[k] x^k near `function` on [low, high]; `terms` are the numbers of coefficients in single and double."""
+    """Sum of c[k] x^k near `function` on [low, high]; `terms` are the numbers of coefficients in single and double,
+    0 where a precision has another row."""
 
     name: str
     function: Scalar
@@ -72,6 +75,8 @@ def rounded(value: Number, bits: int) -> Number:
 
 def coefficients(fit: Fit, bits: int) -> tuple[list[float], Number]:
     count = fit.terms[bits == 64]
+    if not count:
+        return [], mp.mpf(1)
     middle, radius, size = (fit.low + fit.high) / 2, (fit.high - fit.low) / 2, 5 * count + 20
     points = [middle - radius * mp.cos(mp.pi * (2 * k + 1) / (2 * size)) for k in range(size)]
     nodes = [(x, fit.function(x), fit.weight(x)) for x in points]
@@ -126,6 +131,17 @@ def erf_log(t: Number) -> Number:
     return (mp.log(mp.erfc(t)) + t) / t
 
 
+def of_base(base: Number) -> Scalar:
+    """P with log_b(1 + r) = r/log(b) + r^2 P(r)."""
+    return lambda r: (mp.log1p(r) - r) / (r * r * mp.log(base))
+
+
+def log_weight(r: Number) -> Number:
+    return abs(r * r / mp.log1p(r))
+
+
+TABLE_SINGLE, TABLE_DOUBLE = (-mp.mpf(1) / 63, mp.mpf(1) / 31.9), (-mp.mpf(1) / 31.9, mp.mpf(1) / 15.9)
+THIRTYSECOND, CENTRED = mp.mpf(1) / mp.mpf("31.8"), mp.mpf("0.0312")
 DIGAMMA_ZERO = mp.findroot(mp.digamma, mp.mpf("1.4616"))
 
 FITS = (
@@ -134,6 +150,21 @@ FITS = (
     Fit("log_single", log_tail, SQRT_HALF - 1, mp.sqrt(2) - 1, lambda f: abs(f**3 / mp.log1p(f)), (8, 8)),
     Fit("log_double", atanh_tail, mp.mpf(0), ATANH_LIMIT, lambda z: z, (4, 7)),
     Fit("log_pair", lambda z: (atanh_tail(z) - mp.mpf(2) / 3) / z, mp.mpf(0), ATANH_LIMIT, lambda z: z**2, (3, 9)),
+    # -- for tables in registers --
+    *(Fit(f"log{base}_table", of_base(base or mp.e), *TABLE_DOUBLE, log_weight, (0, 9)) for base in (0, 2, 10)),
+    *(Fit(f"log{base}_single", of_base(base or mp.e), *TABLE_SINGLE, log_weight, (3, 0)) for base in (0, 2, 10)),
+    Fit("log_centred", log_tail, -CENTRED, CENTRED, lambda r: abs(r**3), (0, 8)),
+    Fit("log2_short", lambda r: mp.log(1 + r, 2) / r, *TABLE_DOUBLE, lambda r: abs(r / mp.log1p(r)), (0, 6)),
+    Fit("exp_table", lambda r: (mp.expm1(r) - r) / r**2, -THIRTYSECOND * mp.log(2), THIRTYSECOND * mp.log(2),
+        lambda r: r**2, (0, 5)),
+    Fit("expm1_table", lambda r: (mp.expm1(r) - r) / r**2, mp.mpf("-0.0001"), THIRTYSECOND * mp.log(2) * 2,
+        abs, (0, 6)),
+    Fit("exp2_table", lambda r: (2**r - 1) / r, -THIRTYSECOND, THIRTYSECOND, abs, (0, 6)),
+    Fit("exp2_short", lambda r: (2**r - 1) / r, -THIRTYSECOND, THIRTYSECOND, abs, (0, 3)),
+    # -- hyperbolic --
+    Fit("cosh", lambda z: (mp.cosh(mp.sqrt(z)) - 1) / z, mp.mpf(0), HALF_LOG2**2, lambda z: z, (3, 5)),
+    Fit("sinh_reduced", odd(mp.sinh), mp.mpf(0), HALF_LOG2**2, lambda z: z, (2, 5)),
+    Fit("inverse_cbrt", lambda m: 1 / mp.cbrt(m), mp.mpf("0.7499"), mp.mpf("1.5001"), mp.cbrt, (4, 6)),
     Fit("sin", odd(mp.sin), mp.mpf(0), EIGHTH, lambda z: z, (4, 6)),
     Fit("cos", lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(0), EIGHTH, lambda z: z**2, (3, 6)),
     Fit("asin", odd(mp.asin), mp.mpf(0), mp.mpf("0.2505"), lambda z: z, (6, 13)),
@@ -177,13 +208,15 @@ def document() -> str:
         for bits in (32, 64):
             values, error = coefficients(fit, bits)
             both.append(values)
+            if not values:
+                continue
             size = float(mp.log(error, 2))
             print(f"{fit.name} {bits}: {len(values)} terms, error 2^{size:.1f}", file=sys.stderr, flush=True)
-        rows = ("        (" + ",\n         ".join(map(repr, v)) + ",)," for v in both)
+        rows = ("        (" + ",\n         ".join(map(repr, v)) + ",)," if v else "        ()," for v in both)
         lines += [f'    "{fit.name}": (', *rows, "    ),"]
     lines += ["}", "", f"DIGAMMA_ZERO = {split_constant(DIGAMMA_ZERO)}"]
     lines += [f"{name} = (" + ",\n    ".join(repr(float(v)) for v in values) + ",)" for name, values in SERIES.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *tables.lines()]) + "\n"
 
 
 if __name__ == "__main__":

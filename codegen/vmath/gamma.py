@@ -14,7 +14,8 @@ import math
 
 from graphc.ir.errors import Unsupported
 
-from . import coefficients, exp_log, trig
+from . import coefficients, trig
+from .logarithm import log as log_of, log_pair
 from .real import Pair, Real
 
 LOG_ROOT_TWO_PI = 0.9189385332046728
@@ -38,7 +39,7 @@ def lgamma(m: Real, x: str) -> str:
         sine = m.abs(trig._turn(m, trig.turned(m, quadrant, rest), ahead=0))
         # Where x^2 would vanish the first logarithm is -2 log|x|.
         tiny = m.compare("olt", size, 2.0**-100)
-        log = exp_log.log(m, m.select(tiny, size, m.div(math.pi, m.mul(sine, size))))
+        log = log_of(m, m.select(tiny, size, m.div(math.pi, m.mul(sine, size))))
         log = m.mul(log, m.select(tiny, -2.0, 1.0))
         return [m.select(negative, _lgamma_pole(m, x, m.sub(log, positive)), positive)]
 
@@ -65,7 +66,7 @@ def _lgamma_positive(m: Real, x: str) -> str:
     stirling = m.compare("oge", x, STIRLING_FROM)
     product, t = _moved(m, m.select(stirling, 2.0, x))
     low = m.compare("olt", x, 1.5)
-    logarithm = exp_log.log_pair(m, m.select(stirling, m.at_most(x, m.largest), product))
+    logarithm = log_pair(m, m.select(stirling, m.at_most(x, m.largest), product))
     near = _times_polynomial(m, m.two_product(t, m.add(t, 1.0)), "lgamma", t)
     signed = Pair(m.select(low, m.neg(logarithm.high), logarithm.high),
                   m.select(low, m.neg(logarithm.low), logarithm.low))
@@ -160,7 +161,7 @@ def _digamma_positive(m: Real, x: str) -> str:
     inverse = m.div(1.0, large)
     z = m.mul(inverse, inverse)
     tail = m.fma(z, m.polynomial(z, coefficients.DIGAMMA_TAIL[:8]), m.mul(inverse, 0.5))
-    return m.select(series, m.sub(exp_log.log(m, large), tail), near)
+    return m.select(series, m.sub(log_of(m, large), tail), near)
 
 
 # -- polygamma --

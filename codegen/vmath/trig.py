@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from .exp_log import keep_tiny, polynomial
+from .exponential import keep_tiny, polynomial
 from .payne_hanek import reduce_large
 from .real import Pair, Real
 
