@@ -19,6 +19,7 @@ from codegen.jit import Loaded, assembly_text, check_runs_here, content_key, loa
 from codegen.program import Emitted, constant_symbol, emit_program
 from codegen.pycall import call_text
 from codegen.target import target
+from passes.fuse import Fusion, fusion_text
 from passes.lower import Request, lower, size_checks
 from passes.pipeline import PIPELINE, optimise, write
 
@@ -74,7 +75,7 @@ def optimised(request: Request, options: Options) -> Request:
 def planned(request: Request, options: Options) -> tuple[Request, Program]:
     """The optimised request and its program."""
     request = optimised(request, options)
-    program = lower(request)
+    program = lower(request, lambda fusion: show_fusion(fusion, options))
     if options.verify:
         assert_valid_program(program, "lower", program_text)
     return request, program
@@ -123,9 +124,15 @@ def timed(name: str, options: Options) -> Iterator[None]:
         print(f"{name}: {1e3 * (perf_counter() - start):.2f} ms", file=sys.stderr)
 
 
+def show_fusion(fusion: Fusion, options: Options) -> None:
+    """Writes which nodes became one kernel and why, where GRAPHC_DUMP asks for it."""
+    if options.dumps("fuse"):
+        write(f"{len(PIPELINE) + 1:02d}-fuse.txt", fusion_text(fusion), options.dump_dir)
+
+
 def show(program: Program, emitted: Emitted, options: Options) -> None:
     """Writes the plan and the generated code, where GRAPHC_DUMP asks for them."""
-    first = len(PIPELINE) + 1
+    first = len(PIPELINE) + 2
     if options.dumps("lower"):
         write(f"{first:02d}-lower.txt", program_text(program), options.dump_dir)
     if options.dumps("code"):

@@ -18,7 +18,7 @@ from graphc.ir.types import is_integer
 
 from .branches import When
 from .coordinates import Coordinate, Coordinates, IndexRead, flattened, operand_coordinates
-from .groups import operand_places, through_reshapes
+from .spaces import operand_places, through_reshapes
 from .roots import is_count, is_known, storage, without_casts
 
 Shape = tuple["int | Dim", ...]

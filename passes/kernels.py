@@ -21,7 +21,8 @@ from graphc.ir.plan import KernelOp, Map
 
 from .builder import Builder, Draft, Scratch, finished, root_value
 from .coordinates import Coordinates, axis, identity, row_major
-from .groups import Group, iteration_space
+from .groups import Group
+from .spaces import iteration_space
 from .roots import CHEAP, REDUCTIONS, is_count
 
 
@@ -49,9 +50,9 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     for root, number, at in values:
         if root in stored:
             builder.store(root, number, at)
-    scratch = keep_dear_values(builder, reduced, group.roots[0])
+    scratch = keep_dear_values(builder, reduced, next(iter(group.roots)))
     places = (*builder.places, *scratch) if scratch else tuple(builder.places)
-    return finished(builder, tuple(places), tuple(r for r in group.roots if r in stored), group.roots)
+    return finished(builder, tuple(places), tuple(r for r in group.roots if r in stored), tuple(group.roots))
 
 
 def passes_of(ops: Sequence[KernelOp]) -> list[int]:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir.dims import Dim, product, symbols_of
@@ -28,13 +29,14 @@ from graphc.ir.types import to_storage
 
 from .branches import When, cases_of, shared
 from .families import with_shared_kernels
-from .groups import Group, form_groups
+from .fuse import Fusion, fuse
+from .groups import Group
 from .kernels import loop_kernel
 from .builder import Draft, Place, Scratch
 from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
 from .pieces import piecewise_kernels
 from .products import contraction_step
-from .roots import forced_roots, is_leaf
+from .roots import is_leaf
 from .schedule import schedule
 
 Step = KernelStep | RangeStep | CopyStep
@@ -59,23 +61,18 @@ def without_reshape(node: Node) -> Node:
     return node
 
 
-def lower(request: Request) -> Program:
-    """The program of optimised nodes."""
+def lower(request: Request, observe: Callable[[Fusion], None] | None = None) -> Program:
+    """The program of optimised nodes; `observe` is told what fusion made of them."""
     outputs = [without_reshape(node) for node in request.outputs]
     updates = [(variable, without_reshape(value)) for variable, value in request.updates]
     targets = [*outputs, *(value for _, value in updates)]
-    roots, groups = form_groups(forced_roots(targets), cases_of(targets))
-    stored = stored_roots(groups, targets)
-    drafts = [draft for group in groups for draft in drafts_of(group, roots, stored)]
+    fusion = fuse(targets, cases_of(targets))
+    if observe is not None:
+        observe(fusion)
+    drafts = [draft for group in fusion.groups for draft in drafts_of(group, fusion.roots, fusion.stored)]
     becomes = {value: variable for variable, value in updates if not is_leaf(value)}
     steps = schedule(drafts, becomes)
     return Assembly(request, outputs, updates, steps).program()
-
-
-def stored_roots(groups: Sequence[Group], targets: Sequence[Node]) -> set[Node]:
-    """Roots that somebody outside their kernel reads."""
-    return {n for group in groups for n in group.reads} | set(targets) | {
-        r for group in groups if group.kind == "alone" for r in group.roots}
 
 
 def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
@@ -86,7 +83,7 @@ def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
 
 def kernels_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
     if group.kind == "alone":
-        return piecewise_kernels(group.roots[0], roots)
+        return piecewise_kernels(next(iter(group.roots)), roots)
     if group.kind == "contraction":
         return [contraction_step(group, roots, stored)]
     return [loop_kernel(group, roots, stored)]
@@ -95,6 +92,14 @@ def kernels_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]
 def size_checks(nodes: Sequence[Node], more: Sequence[DimCheck] = ()) -> tuple[DimCheck, ...]:
     """What nodes require of run-time sizes, each once."""
     return tuple(dict.fromkeys([*more, *(c for n in nodes for c in n.checks)]))
+
+
+def steps_of(uses: Iterable[tuple[int, Place]]) -> dict[Place, list[int]]:
+    """For each place the steps that use it, in order."""
+    found: dict[Place, list[int]] = {}
+    for k, place in uses:
+        found.setdefault(place, []).append(k)
+    return found
 
 
 class Assembly:
@@ -109,6 +114,9 @@ class Assembly:
         self.nodes = ancestors([*request.outputs, *(v for _, v in request.updates)])
         self.state = request.state or tuple(dict.fromkeys(
             [n for n in self.nodes if n.op.name == "variable"] + [v for v, _ in updates]))
+        self.reading = steps_of((k, place) for k, step in enumerate(steps) for place in step.reads())
+        self.writing = steps_of((k, root) for k, step in enumerate(steps) for root in step.writes)
+        self.becoming = Counter(value for _, value in updates)
         self.buffers: list[Buffer] = []
         self.number_of: dict[Place, int] = {}
         self.same: dict[Place, Place] = {}
@@ -197,9 +205,8 @@ class Assembly:
 
     def may_write(self, variable: Node, value: Node) -> bool:
         """Whether the steps that compute `value` may write straight into the variable: nobody needs its old value."""
-        writing = [k for k, step in enumerate(self.steps) if any(n is value for n in step.writes)]
-        reading = [k for k, step in enumerate(self.steps) if any(p is variable for p in step.reads())]
-        if not writing or any(value is other for v, other in self.updates if v is not variable):
+        writing, reading = self.writing.get(value, []), self.reading.get(variable, [])
+        if not writing or self.becoming[value] > 1:
             return False
         if not reading or max(reading) < writing[0]:
             return True

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from graphc.ir.dims import Dim, maximum, product
 from graphc.ir.node import Node
@@ -75,6 +78,7 @@ def in_place(steps: Sequence[Draft], elsewhere: set[Place]) -> dict[Place, Place
         for place in step.writes:
             writers[place] = writers.get(place, 0) + 1
     same: dict[Place, Place] = {}
+    until: dict[Place, int] = dict(last_use)  # the last use of whatever shares a home
     for k, step in enumerate(steps):
         taken: set[Place] = set()
         for root in step.writes:
@@ -83,16 +87,12 @@ def in_place(steps: Sequence[Draft], elsewhere: set[Place]) -> dict[Place, Place
             for operand in step.reads():
                 home = same.get(operand, operand)
                 if (operand not in elsewhere and home not in elsewhere and home not in taken and last_use[operand] == k
-                        and not alive_later(home, same, last_use, k) and isinstance(operand, Node)
-                        and fits_in_place(step, operand, root)):
+                        and until[home] == k and isinstance(operand, Node) and fits_in_place(step, operand, root)):
                     same[root] = home
+                    until[home] = max(until[home], last_use[root])
                     taken.add(home)
                     break
     return same
-
-
-def alive_later(home: Place, same: Mapping[Place, Place], last_use: Mapping[Place, int], step: int) -> bool:
-    return any(last_use[p] > step for p in (home, *(p for p, h in same.items() if h is home)) if p in last_use)
 
 
 def fits_in_place(step: Draft, operand: Place, root: Node) -> bool:
@@ -138,13 +138,7 @@ def position(step: Draft, place: Place) -> int:
 
 def assign_offsets(found: Sequence[Lifetime]) -> int | Dim:
     """Gives every lifetime its offset; returns the bytes of the arena."""
-    known = [b for b in found if isinstance(b.nbytes, int)]
-    total: int | Dim = 0
-    placed: list[Lifetime] = []
-    for buffer in sorted(known, key=lambda b: (-b.nbytes, b.first)):
-        buffer.offset = lowest_gap(buffer, placed)
-        placed.append(buffer)
-        total = max(total, buffer.offset + buffer.nbytes)  # type: ignore[type-var]
+    total: int | Dim = best_fit([b for b in found if isinstance(b.nbytes, int)])
     slots: list[Slot] = []
     for buffer in sorted((b for b in found if not isinstance(b.nbytes, int)), key=lambda b: b.first):
         free = [s for s in slots if s.free_from <= buffer.first]
@@ -162,17 +156,40 @@ def assign_offsets(found: Sequence[Lifetime]) -> int | Dim:
     return total
 
 
-def lowest_gap(buffer: Lifetime, placed: Sequence[Lifetime]) -> int:
-    """The lowest offset where the buffer meets none that is alive with it."""
-    alive = [b for b in placed if b.first <= buffer.last and buffer.first <= b.last]
-    busy = sorted(((b.offset, b.offset + b.nbytes) for b in alive),
-                  key=lambda span: span[0])  # type: ignore[return-value,arg-type]
-    offset = 0
-    for start, stop in busy:
-        if offset + buffer.nbytes <= start:  # type: ignore[operator]
-            break
-        offset = max(offset, stop)  # type: ignore[type-var,assignment]
-    return offset
+def best_fit(known: Sequence[Lifetime]) -> int:
+    """Offsets of buffers of known size; returns where the last byte ends.  Two orders are tried, large ones first and
+    those first that are alive longest, and the tighter kept."""
+    best: tuple[int, list[int]] = (0, [])
+    for order in (lambda b: (-b.nbytes, b.first), lambda b: (b.first - b.last, -b.nbytes, b.first)):
+        total, offsets = placed(sorted(known, key=order))
+        if not best[1] or total < best[0]:
+            best = total, [offsets[b] for b in known]
+    for buffer, offset in zip(known, best[1]):
+        buffer.offset = offset
+    return best[0]
+
+
+def placed(ordered: Sequence[Lifetime]) -> tuple[int, dict[Lifetime, int]]:
+    """The lowest offset of each buffer, in turn, where it meets none that is alive with it; before, where all end."""
+    count = len(ordered)
+    first, last, start, stop = (np.zeros(count, np.int64) for _ in range(4))
+    offsets: dict[Lifetime, int] = {}
+    for k, buffer in enumerate(ordered):
+        nbytes = buffer.nbytes
+        alive = np.flatnonzero((first[:k] <= buffer.last) & (last[:k] >= buffer.first))
+        first[k], last[k] = buffer.first, buffer.last
+        start[k] = offsets[buffer] = lowest_gap(nbytes, start[alive], stop[alive])  # type: ignore[arg-type]
+        stop[k] = start[k] + nbytes
+    return int(stop.max(initial=0)), offsets
+
+
+def lowest_gap(nbytes: int, start: np.ndarray[Any, Any], stop: np.ndarray[Any, Any]) -> int:
+    """The lowest offset at which so many bytes lie in none of the spans."""
+    order = np.argsort(start, kind="stable")
+    begins = start[order]
+    ends = np.concatenate([[0], np.maximum.accumulate(stop[order])])  # what is busy below each span
+    fits = np.flatnonzero(begins - ends[:-1] >= nbytes)
+    return int(ends[fits[0]] if len(fits) else ends[-1])
 
 
 def overlaps(found: Sequence[Lifetime]) -> list[tuple[Lifetime, Lifetime]]:

@@ -16,7 +16,7 @@ from .roots import label_sizes, storage
 
 def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     """A matrix product with the group's other roots as its epilogue."""
-    matmul = group.roots[0]
+    matmul, *others = group.roots
     out = matmul.attrs["out"]
     (la, lb), sizes = matmul.attrs["labels"], label_sizes(matmul)
     free = [x for x in out if (x in la) != (x in lb)]
@@ -33,7 +33,7 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
         number = builder.put("cast", [number], matmul.dtype)
     builder.known[matmul, own] = number
     values = [(matmul, number)]
-    for root in group.roots[1:]:
+    for root in others:
         number = root_value(builder, root, own)
         builder.known[root, own] = number
         values.append((root, number))
@@ -45,7 +45,7 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
     map_b = operand_map(builder, b, labels_b, inside, sizes)
     arguments = tuple(p.dtype for p in builder.places)
     kernel = Contraction(extents, sizes[inner], arguments, wide, map_a, map_b, tuple(builder.ops))
-    label = "matmul" + "".join(f"+{r.op.name}" for r in group.roots[1:])
+    label = "matmul" + "".join(f"+{r.op.name}" for r in others)
     return Draft(kernel, tuple(builder.places), tuple(r for r in group.roots if r in stored), label,
                  tuple(builder.indices.values()))
 

@@ -25,10 +25,21 @@ def dependencies(steps: Sequence[Draft], state: Mapping[Node, Node]) -> list[set
         own = {w for place in step.reads() if isinstance(place, Node) for w in writers.get(place, ())}
         own |= {w for node in step.writes for w in writers[node] if w < k}
         before.append(own - {k})
+    place = positions(before)
     for reader, writer in [*after_old_values(steps, state, writers), *after_range_checks(steps, state, writers)]:
-        if reader != writer and not reaches(before, reader, writer):
+        if place[reader] < place[writer] or (reader != writer and not reaches(before, reader, writer)):
             before[writer].add(reader)
+            if place[reader] > place[writer]:
+                place = positions(before)
     return before
+
+
+def positions(before: Sequence[set[int]]) -> list[int]:
+    """Where each step stands in an order that honours its dependencies."""
+    found = [0] * len(before)
+    for position, k in enumerate(in_order(before)):
+        found[k] = position
+    return found
 
 
 def after_old_values(steps: Sequence[Draft], state: Mapping[Node, Node],
@@ -62,18 +73,21 @@ def reaches(before: Sequence[set[int]], start: int, target: int) -> bool:
 
 def schedule(steps: Sequence[Draft], state: Mapping[Node, Node]) -> list[Draft]:
     """The steps in an order that honours their dependencies; of those ready, the one that came first."""
-    before = dependencies(steps, state)
+    return [steps[k] for k in in_order(dependencies(steps, state))]
+
+
+def in_order(before: Sequence[set[int]]) -> list[int]:
     waiting = [len(b) for b in before]
-    after: list[list[int]] = [[] for _ in steps]
+    after: list[list[int]] = [[] for _ in before]
     for k, b in enumerate(before):
         for other in sorted(b):
             after[other].append(k)
     ready = [k for k, n in enumerate(waiting) if n == 0]
     heapq.heapify(ready)
-    order: list[Draft] = []
+    order: list[int] = []
     while ready:
         k = heapq.heappop(ready)
-        order.append(steps[k])
+        order.append(k)
         for user in after[k]:
             waiting[user] -= 1
             if waiting[user] == 0:

@@ -1,4 +1,6 @@
-"""What one result of a scalar op costs, in vector additions: for fusion (recompute or keep) and for unrolling.
+"""What things cost: scalar ops in vector additions, and the time of a kernel, by which fusion decides.
+
+    time = max(bytes / bandwidth, operations * STEP) + LAUNCH        bandwidth by the level that the bytes fit into
 
 Ops of the graph and ops of kernels share the table.  A function costs the vector operations that code generation
 writes for one register of float32.  1/sqrt(x) is a root and a quotient, 9, and is priced at 7: the rule
@@ -6,6 +8,16 @@ x / sqrt(y) -> x * rsqrt(y) then pays, which shares one quotient among several.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+# One core of a present x86-64 machine, in bytes and nanoseconds: plans are equal on all machines.
+LEVELS = (("L1", 1 << 15, 120.0), ("L2", 1 << 20, 60.0), ("memory", 1 << 62, 25.0))  # bytes held, bytes per nanosecond
+VECTOR_NBYTES = 32  # what one vector operation works on
+STEP = 0.19  # nanoseconds of a vector addition: half a cycle
+PRODUCT = 0.0125  # nanoseconds of a multiply-add of a tiled matrix product in float32, twice that in float64
+LAUNCH = 100.0  # nanoseconds to start a kernel and to fill its registers and pipelines
+ROW_NBYTES = LEVELS[1][1]  # a row of more than that does not stay in cache from one pass to the next
 
 WEIGHTS: dict[str, float] = {
     # -- of kernels only --
@@ -36,3 +48,37 @@ WEIGHTS: dict[str, float] = {
 def weight(op: str) -> float:
     """The cost of an op by its name; 1 for an op of the graph that is none of a kernel's, such as a reduction."""
     return WEIGHTS.get(op, 1.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kernel moves and computes, symbolic sizes taken as typical."""
+
+    read: float = 0.0  # bytes
+    written: float = 0.0
+    operations: float = 0.0  # weighted vector operations
+    products: float = 0.0  # nanoseconds of the tiles of a matrix product
+
+    @property
+    def level(self) -> str:
+        """Where its buffers lie between two calls."""
+        return next(name for name, held, _ in LEVELS if self.read + self.written <= held)
+
+    @property
+    def moving(self) -> float:
+        """Nanoseconds to move its bytes."""
+        return (self.read + self.written) / bandwidth(self.read + self.written)
+
+    @property
+    def computing(self) -> float:
+        """Nanoseconds of its operations."""
+        return self.operations * STEP + self.products
+
+    @property
+    def time(self) -> float:
+        return max(self.moving, self.computing) + LAUNCH
+
+
+def bandwidth(nbytes: float) -> float:
+    """Bytes per nanosecond of the level that holds so many bytes."""
+    return next(speed for _, held, speed in LEVELS if nbytes <= held)
