@@ -1,268 +1,355 @@
-"""A program as a function that Python calls directly, with no conversion between (METH_FASTCALL).
+"""A program as a function that Python calls directly, with nothing between (vectorcall, PEP 590).
 
-    ptr @<name>_call(ptr self, ptr args, i64 nargs)
-    args    the input arrays; or the input arrays and then the output arrays
-    result  inputs only:      the result, a list of results where they are several, or the int of a status that is not 0
-            outputs given:    the status as an int
-            None              not the plain case, and nothing was done: the caller converts or explains
+    ptr @<name>_call(ptr self, ptr args, i64 nargs, ptr kwnames)
+    self    an instance of a `pytype.callable_type`, whose words say where code, variables and arenas are
+    args    the inputs; then the value of `out`, where kwnames is ("out",)
 
-The plain case: every argument is exactly an ndarray of the very dtype object, of the right rank and sizes, in C order,
-aligned, an output writable and apart from inputs, variables and other outputs.  The fields of arrays are read at fixed
-offsets, which `pyobjects.layout_is_known` compares with NumPy's own answers before any of this is used.
+The plain case is done here.  An input is exactly an ndarray of the very dtype object, of the right rank and sizes, in
+C order and aligned; for rank 0 also a number (`pyargs`).  `out` is None, or such an array, writable and apart from
+inputs, variables and other outputs, or a list or tuple of them.  Everything else goes to the method `slow` with the
+same arguments, which converts or explains.  A status that is not 0 goes to the method `refused`, and results that
+Python sees as another dtype (bfloat16) go to `converted`.
 
-`self` is an array of 64-bit words, `pyobjects.CONTEXT`.  A call needs the GIL.  Long calls give it up meanwhile and
-then hold the `busy` word, which guards the arena: a call that finds it set takes memory of its own.  Calls of a program
-that has variables must be in order, which is the caller's business.
+A call needs the GIL, and what it does before it gives that up is undisturbed.  Only long calls give it up.  Calls that
+use variables leave for `slow` while the gate's word `held` says that someone else does; long ones hold the lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from graphc.ir.dims import Dim, product, symbols_of
-from graphc.ir.plan import Array, Contraction, CopyStep, KernelStep, Program
+from graphc.ir.plan import Array
 from graphc.ir.types import itemsize, storage_dtype
 
 from .checked import CheckedSizes
-from .jit import Loaded, loaded_image
-from .pyobjects import ALIGNED, C_CONTIGUOUS, CONTEXT, FIELDS, WRITEABLE, call_symbols, python_function
+from .pyargs import Refuse, descr, field, is_object, leave_where_meeting, lengths, number, plain_array, symbol
+from .pyform import CallForm
+from .pyobjects import ITEMS, LENGTH, WRITEABLE
+from .pyruntime import ALIGN, GATE, method
+from .pytype import WORDS, WORDS_AT
 from .text import Function, Int, Module
 
-ARENA_ALIGN = 64
 LONG_CALL = 20_000  # operations; giving up the GIL costs about as much as 500
+STACK_ARENA = 4096  # bytes; a larger arena is taken from the gate
+NARGS = (1 << 63) - 1  # the highest bit says that args[-1] may be written to
 
 
 def call_symbol(name: str) -> str:
     return f"{name}_call"
 
 
-def emit_call(module: Module, program: Program, single: bool) -> str:
-    """Adds the function to the module; returns its name.  `single`: the one output is returned bare, not in a list."""
-    _Writer(module, program, single).write()
-    return call_symbol(program.name)
-
-
-def call_text(program: Program, single: bool) -> tuple[str, str]:
-    """The text of a module with the function, and the function's name; the program and its arena are left open."""
+def call_text(form: CallForm) -> str:
+    """The module with the function."""
     module = Module()
-    name = emit_call(module, program, single)
-    return module.text(), name
+    _Writer(module, form).write()
+    return module.text()
 
 
-def load_call(image: bytes, name: str, loaded: Loaded, state: int, kept: object) -> Callable[..., object]:
-    """The function for the program `name`, which is loaded; `state` is the address of the table of variables."""
-    call = loaded_image(image, {**call_symbols(), **loaded.addresses}, (loaded, kept))
-    return python_function(name, call.addresses[call_symbol(name)], call, state)
+def is_stored_otherwise(array: Array) -> bool:
+    return storage_dtype(array.dtype).name != array.dtype
 
 
-def operations(program: Program) -> list[tuple[int, int | Dim]]:
-    """(operations per step, steps): how long a call takes, roughly."""
-    found: list[tuple[int, int | Dim]] = []
-    for step in program.steps:
-        if isinstance(step, KernelStep):
-            depth = step.kernel.depth if isinstance(step.kernel, Contraction) else 1
-            found.append((max(1, len(step.kernel.ops)), step.size(product(step.kernel.extents) * depth)))
-        else:
-            buffer = program.buffers[step.source if isinstance(step, CopyStep) else step.buffer]
-            found.append((1, buffer.size))
-    return found
+@dataclass(frozen=True)
+class Result:
+    """Registers of an output: the array (null for a number that is yet to be made) and its data."""
+
+    array: str
+    data: str
 
 
 class _Writer:
-    """Writes the function of one program."""
+    """Writes the function of one form."""
 
-    def __init__(self, module: Module, program: Program, single: bool) -> None:
-        self.module, self.program, self.single = module, program, single
-        head = f"define ptr @{call_symbol(program.name)}(ptr %self, ptr %args, i64 %nargs) #0"
+    def __init__(self, module: Module, form: CallForm) -> None:
+        self.module, self.form = module, form
+        head = f"define ptr @{call_symbol(form.name)}(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) #0"
         self.function = Function(module, head)
         self.sizes = CheckedSizes(self.function, {})
+        self.refuse = Refuse(self.function, "slow")
 
     def write(self) -> None:
-        f, program = self.function, self.program
-        tables = {name: f.value(f"alloca [{max(1, len(arrays))} x ptr], align 8")
-                  for name, arrays in (("inputs", program.inputs), ("outputs", program.outputs))}
-        count = len(program.inputs) + len(program.outputs) + len(program.state)
-        f.emit(f"%ranges = alloca [{max(1, 2 * count)} x ptr], align 8")
-        room = f.value(f"alloca [{max([1, *(len(a.shape) for a in program.outputs)])} x i64], align 8")
-        context = self.field("%self", "data")
-        fresh = f.value(f"icmp eq i64 %nargs, {len(program.inputs)}")
-        given = f.value(f"icmp eq i64 %nargs, {len(program.inputs) + len(program.outputs)}")
-        self.unless(f.value(f"xor i1 {f.value(f'or i1 {fresh}, {given}')}, true"))
-        inputs = [self.plain_array(k, spec, 0) for k, spec in enumerate(program.inputs)]
-        self.bind(inputs)
+        f, form = self.function, self.form
+        self.allocate()
+        count = f.value(f"and i64 %nargs, {NARGS}")
+        self.unless(f.value(f"icmp ne i64 {count}, {len(form.inputs)}"))
+        self.out = f.choose(f.value("icmp eq ptr %kwnames, null"), ["ptr"], lambda: ["null"], self.keyword)[0]
+        self.fresh = f.value(f"icmp eq ptr {self.out}, null")
+        arrays = [self.load("ptr", f.element("ptr", "%args", k)) for k in range(len(form.inputs))]
+        self.data = [plain_array(self.refuse, a, spec) if spec.shape else number(self.refuse, a, spec, slot)
+                     for a, spec, slot in zip(arrays, form.inputs, self.input_slots)]
+        self.bind(arrays)
         self.unless(self.sizes.any_fault())
-        data = [self.field(array, "data") for array in inputs]
-        outputs = self.choose_outputs(fresh, data, context, room)
-        for name, pointers in (("inputs", data), ("outputs", [self.field(o, "data") for o in outputs])):
-            for k, pointer in enumerate(pointers):
-                f.emit(f"store ptr {pointer}, ptr {f.element('ptr', tables[name], k)}, align 8")
-        status = self.run(tables, context, lambda: self.drop(fresh, outputs))
-        self.finish(status, fresh, outputs)
+        self.gate = self.load("ptr", self.word("gate")) if form.state or form.arena != 0 else "null"
+        self.variables = self.checked_variables()
+        needed = self.needed()
+        results = self.results()
+        self.finish(self.run(needed, results), results)
         f.place("slow")
-        f.call("void", "Py_IncRef", ("ptr", "@_Py_NoneStruct"))
-        f.emit("ret ptr @_Py_NoneStruct")
-        self.declare_data()
-        self.module.add(call_symbol(program.name), f.text())
+        slow = f.call("ptr", "graphc_slow", ("ptr", "%self"), ("ptr", "%args"), ("i64", "%nargs"), ("ptr", "%kwnames"))
+        f.emit(f"ret ptr {slow}")
+        self.module.add(call_symbol(form.name), f.text())
 
-    def declare_data(self) -> None:
-        descrs = sorted({descr_symbol(a.dtype) for a in (*self.program.inputs, *self.program.outputs)})
-        for name in ("_Py_NoneStruct", "graphc_ndarray", *descrs):
-            self.module.add_global(name, f"@{name} = external global i8")
+    def allocate(self) -> None:
+        """All memory on the stack."""
+        form = self.form
+        self.input_slots = ["" if a.shape else self.room("i64") for a in form.inputs]
+        self.output_slots = ["" if a.shape else self.room("i64") for a in form.outputs]
+        self.shape = self.room("i64", max([1, *(len(a.shape) for a in form.outputs)]))
+        self.pair = self.room("ptr", 2)
+        self.ranges = self.room("ptr", 2 * (len(form.inputs) + len(form.outputs) + len(form.state)))
+        self.tables = [self.room("ptr", len(arrays)) for arrays in (form.inputs, form.outputs)]
+        self.members = self.room("ptr", 1 + max(form.numbers, default=0))
+        self.stack_arena = "null"
+        if isinstance(form.arena, int) and 0 < form.arena <= STACK_ARENA:
+            self.stack_arena = self.room("i8", form.arena, ALIGN)
 
     # -- small pieces --
+    def room(self, kind: str, count: int = 1, align: int = 8) -> str:
+        return self.function.value(f"alloca [{max(1, count)} x {kind}], align {align}")
+
     def unless(self, condition: str) -> None:
-        """Leaves with None where the condition holds."""
-        after = self.function.new_label("plain")
-        self.function.branch_if(condition, "slow", after)
-        self.function.place(after)
-
-    def field(self, pointer: str, name: str) -> str:
-        return field(self.function, pointer, name)
-
-    def word(self, context: str, name: str) -> str:
-        return self.function.element("i64", context, CONTEXT[name])
+        self.refuse.unless(condition)
 
     def load(self, kind: str, pointer: str) -> str:
         return self.function.value(f"load {kind}, ptr {pointer}, align 8")
 
+    def word(self, name: str) -> str:
+        return self.function.element("i8", "%self", WORDS_AT + 8 * WORDS[name])
+
     def nbytes(self, array: Array) -> Int:
         return self.sizes.value(product(array.shape) * itemsize(array.dtype))
 
+    def filled(self, room: str, pointers: Sequence[str]) -> str:
+        for k, pointer in enumerate(pointers):
+            self.function.emit(f"store ptr {pointer}, ptr {self.function.element('ptr', room, k)}, align 8")
+        return room
+
+    def when_null(self, pointer: str, body: Callable[[], None]) -> None:
+        self.function.when(self.function.value(f"icmp eq ptr {pointer}, null"), body)
+
+    def unless_null(self, pointer: str, objects: Sequence[str] = ()) -> None:
+        """Where Python could not make an object, drops these and leaves its error standing."""
+        def leave() -> None:
+            self.release(objects)
+            self.leave()
+
+        self.when_null(pointer, leave)
+
+    def leave(self, result: str = "null") -> None:
+        self.function.emit(f"ret ptr {result}")
+        self.function.place(self.function.new_label("never"))
+
+    def release(self, objects: Sequence[str]) -> None:
+        for item in objects:
+            self.function.call("void", "Py_DecRef", ("ptr", item))  # of null it does nothing
+
     # -- arguments --
-    def plain_array(self, position: int, spec: Array, extra: int) -> str:
-        """The argument, where it is an array whose every field but the sizes is as it must be; else leaves."""
-        plain_function(self.module)
-        array = self.load("ptr", self.function.element("ptr", "%args", position))
-        descr, flags = f"@{descr_symbol(spec.dtype)}", C_CONTIGUOUS | ALIGNED | extra
-        self.unless(self.function.call("i1", "graphc_not_plain", ("ptr", array), ("ptr", descr),
-                                       ("i32", len(spec.shape)), ("i32", flags)))
-        return array
+    def keyword(self) -> list[Int]:
+        """The value of the one keyword argument, which must be `out`; null for None."""
+        f = self.function
+        self.unless(f.value(f"icmp ne i64 {self.load('i64', f.element('i8', '%kwnames', LENGTH))}, 1"))
+        name = self.load("ptr", f.element("i8", "%kwnames", ITEMS))
+        self.unless(f.value(f"icmp ne ptr {name}, {symbol(f, 'name_out')}"))
+        out = self.load("ptr", f.element("ptr", "%args", len(self.form.inputs)))
+        return [f.value(f"select i1 {is_object(f, out, 'None')}, ptr null, ptr {out}")]
 
-    def lengths(self, array: str, spec: Array) -> list[str]:
-        if not spec.shape:
-            return []
-        dims = self.field(array, "dims")
-        return [self.load("i64", self.function.element("i64", dims, k)) for k in range(len(spec.shape))]
-
-    def bind(self, inputs: Sequence[str]) -> None:
+    def bind(self, arrays: Sequence[str]) -> None:
         """Finds the symbols in the shapes and notes what does not fit."""
         sizes = self.sizes
-        lengths = [(spec, self.lengths(array, spec)) for array, spec in zip(inputs, self.program.inputs)]
-        pairs = [(size, length) for spec, found in lengths for size, length in zip(spec.shape, found)]
+        pairs = [pair for array, spec in zip(arrays, self.form.inputs)
+                 for pair in zip(spec.shape, lengths(self.function, array, spec))]
         for size, length in pairs:
             if isinstance(size, Dim) and size == Dim.symbol(symbols_of(size)[0]):
                 sizes.known.setdefault(symbols_of(size)[0], length)
         for size, length in pairs:
             if sizes.value(size) != length:
                 sizes.equal(length, size)
-        for check in self.program.checks:
+        for check in self.form.checks:
             sizes.check(check)
-        sizes.value(self.program.arena)
-        for array in self.program.outputs:
+        if self.form.arena is not None:
+            sizes.value(self.form.arena)
+        for array in self.form.outputs:
             self.nbytes(array)
             for size in array.shape:
                 sizes.nonnegative(size)
 
-    # -- results --
-    def choose_outputs(self, fresh: str, data: Sequence[str], context: str, room: str) -> list[str]:
-        if not self.program.outputs:
+    def checked_variables(self) -> list[str]:
+        """The objects of a library's variables, which its user may replace at any time; no others need a check."""
+        f, form = self.function, self.form
+        if form.state:
+            self.unless(f.value(f"icmp ne i64 {self.load('i64', f.element('i64', self.gate, GATE['held']))}, 0"))
+        if not form.is_entry:
             return []
-        return self.function.choose(fresh, ["ptr"] * len(self.program.outputs), lambda: self.new_outputs(room),
-                                    lambda: self.given_outputs(data, context))
-
-    def new_outputs(self, room: str) -> list[str]:
-        """New arrays; where memory is short those made are dropped and Python's error is left standing."""
-        f = self.function
-        labels = [f.new_label("short") for _ in self.program.outputs]
-        made: list[str] = []
-        for spec, label in zip(self.program.outputs, labels):
-            for k, size in enumerate(spec.shape):
-                f.emit(f"store i64 {self.sizes.value(size)}, ptr {f.element('i64', room, k)}, align 8")
-            descr = f"@{descr_symbol(spec.dtype)}"
-            f.call("void", "Py_IncRef", ("ptr", descr))  # the callee takes a reference
-            rank = len(spec.shape)
-            made.append(f.call("ptr", "PyArray_Empty", ("i32", rank), ("ptr", room), ("ptr", descr), ("i32", 0)))
-            after = f.new_label("made")
-            f.branch_if(f.value(f"icmp eq ptr {made[-1]}, null"), label, after)
-            f.place(after)
-        done = f.new_label("all")
-        f.branch(done)
-        for k in reversed(range(len(labels))):
-            f.place(labels[k])
-            if k:
-                f.call("void", "Py_DecRef", ("ptr", made[k - 1]))
-                f.branch(labels[k - 1])
-            else:
-                f.emit("ret ptr null")
-        f.place(done)
-        return made
-
-    def given_outputs(self, data: Sequence[str], context: str) -> list[str]:
-        f, program = self.function, self.program
-        found = [self.plain_array(len(program.inputs) + k, spec, WRITEABLE) for k, spec in enumerate(program.outputs)]
-        differ = [f.value(f"icmp ne i64 {length}, {self.sizes.value(size)}")
-                  for array, spec in zip(found, program.outputs)
-                  for size, length in zip(spec.shape, self.lengths(array, spec))]
-        for condition in differ:
-            self.unless(condition)
-        self.unless_apart(found, data, context)
+        table = self.load("ptr", self.word("state"))
+        found = [self.load("ptr", f.element("ptr", table, k)) for k in form.numbers]
+        for array, spec in zip(found, form.state):
+            self.unless(f.value(f"icmp eq ptr {array}, null"))
+            plain_array(self.refuse, array, spec, WRITEABLE)
+            self.of_lengths(array, spec)
         return found
 
-    def unless_apart(self, outputs: Sequence[str], data: Sequence[str], context: str) -> None:
+    def of_lengths(self, array: str, spec: Array) -> None:
+        for size, length in zip(spec.shape, lengths(self.function, array, spec)):
+            self.unless(self.function.value(f"icmp ne i64 {length}, {self.sizes.value(size)}"))
+
+    # -- results --
+    def results(self) -> list[Result]:
+        """New arrays, or those of the caller."""
+        count = len(self.form.outputs)
+        found = self.function.choose(self.fresh, ["ptr"] * (2 * count), self.new_results, self.given_results)
+        return [Result(*pair) for pair in zip(found[:count], found[count:])]
+
+    def new_results(self) -> list[Int]:
+        """Arrays; numbers are made at the end, and have room on the stack until then."""
+        f = self.function
+        made: list[str] = []
+        for spec in self.form.outputs:
+            made.append(self.new_array(spec, list(made)) if spec.shape else "null")
+        return [*made, *(field(f, array, "data") if array != "null" else slot
+                         for array, slot in zip(made, self.output_slots))]
+
+    def new_array(self, spec: Array, others: Sequence[str]) -> str:
+        """An array; where memory is short those made before are dropped and Python's error is left standing."""
+        f = self.function
+        for k, size in enumerate(spec.shape):
+            f.emit(f"store i64 {self.sizes.value(size)}, ptr {f.element('i64', self.shape, k)}, align 8")
+        f.call("void", "Py_IncRef", ("ptr", descr(f, spec)))  # the callee takes a reference
+        made = f.call("ptr", "PyArray_Empty", ("i32", len(spec.shape)), ("ptr", self.shape), ("ptr", descr(f, spec)),
+                      ("i32", 0))
+        self.unless_null(made, [o for o in others if o != "null"])
+        return made
+
+    def given_results(self) -> list[Int]:
+        outputs = self.form.outputs
+        arrays = [self.out] if self.form.single else self.items(self.out, len(outputs))
+        data = [plain_array(self.refuse, array, spec, WRITEABLE) for array, spec in zip(arrays, outputs)]
+        for array, spec in zip(arrays, outputs):
+            self.of_lengths(array, spec)
+        self.unless_apart(data)
+        return [*arrays, *data]
+
+    def items(self, pointer: str, count: int) -> list[str]:
+        """The items of a list or tuple of so many."""
+        f = self.function
+        kind, at = field(f, pointer, "type"), f.element("i8", pointer, ITEMS)
+
+        def of_list() -> list[Int]:
+            self.unless(f.value(f"xor i1 {is_object(f, kind, 'list')}, true"))
+            return [self.load("ptr", at)]
+
+        first = f.choose(is_object(f, kind, "tuple"), ["ptr"], lambda: [at], of_list)[0]
+        self.unless(f.value(f"icmp ne i64 {self.load('i64', f.element('i8', pointer, LENGTH))}, {count}"))
+        return [self.load("ptr", f.element("ptr", first, k)) for k in range(count)]
+
+    def unless_apart(self, data: Sequence[str]) -> None:
         """Leaves where an output shares memory with an input, a variable or an output before it."""
-        f, program = self.function, self.program
-        ranges = [(pointer, self.nbytes(spec)) for pointer, spec in zip(data, program.inputs)]
-        if program.state:
-            table = self.load("ptr", self.word(context, "state"))
-            ranges += [(self.load("ptr", f.element("ptr", table, k)), self.nbytes(spec))
-                       for k, spec in enumerate(program.state)]
-        first = len(ranges)
-        ranges += [(self.field(array, "data"), self.nbytes(spec)) for array, spec in zip(outputs, program.outputs)]
-        for k, (pointer, nbytes) in enumerate(ranges):
-            for place, address in ((2 * k, pointer), (2 * k + 1, f.element("i8", pointer, nbytes))):
-                f.emit(f"store ptr {address}, ptr {f.element('ptr', '%ranges', place)}, align 8")
-        overlap_function(self.module)
-        self.unless(f.call("i1", "graphc_overlap", ("ptr", "%ranges"), ("i64", first), ("i64", len(ranges))))
+        form = self.form
+        before = [*zip(self.data, form.inputs), *zip(self.variable_data(), form.state)]
+        arrays = [(pointer, self.nbytes(spec)) for pointer, spec in [*before, *zip(data, form.outputs)]]
+        leave_where_meeting(self.refuse, arrays, len(before), self.ranges)
 
-    def drop(self, fresh: str, outputs: Sequence[str]) -> None:
-        """Gives up the new arrays."""
-        if outputs:
-            self.function.when(fresh, lambda: self.release(outputs))
-
-    def release(self, objects: Sequence[str]) -> None:
-        for item in objects:
-            self.function.call("void", "Py_DecRef", ("ptr", item))
+    def variable_data(self) -> list[str]:
+        f = self.function
+        if self.form.is_entry:
+            return [field(f, array, "data") for array in self.variables]
+        table = self.load("ptr", self.word("state"))
+        return [self.load("ptr", f.element("ptr", table, k)) for k in self.form.numbers]
 
     # -- the call --
-    def run(self, tables: dict[str, str], context: str, drop: Callable[[], None]) -> str:
+    def needed(self) -> Int:
+        """Bytes of arena that must be taken from the gate."""
+        f, form = self.function, self.form
+        if form.arena is not None:
+            return 0 if self.stack_arena != "null" else self.sizes.value(form.arena)
+        size = self.load("ptr", self.word("arena"))
+        found = f.value(f"call i64 {size}({', '.join(self.symbols())})")
+        self.unless(f.value(f"icmp slt i64 {found}, 0"))
+        return found
+
+    def symbols(self) -> list[str]:
+        return [f"i64 {self.sizes.value(Dim.symbol(s))}" for s in self.form.symbols]
+
+    def run(self, needed: Int, results: Sequence[Result]) -> str:
+        """The status of the call."""
         f = self.function
-        symbols = [("i64", self.sizes.value(Dim.symbol(s))) for s in self.program.symbols]
-        arena, temporary = self.arena(context, symbols, drop)
-        state = self.load("ptr", self.word(context, "state"))
+        arena = self.stack_arena if needed == 0 else self.taken_arena(needed, results)
 
-        def call() -> list[Int]:
-            return [f.call("i32", self.program.name, ("ptr", tables["inputs"]), ("ptr", tables["outputs"]),
-                           ("ptr", state), ("ptr", arena), *symbols)]
+        def give() -> None:
+            if needed != 0:
+                f.call("void", "graphc_give", ("ptr", self.gate), ("ptr", arena))
 
-        def long_call() -> list[Int]:
-            own = f.value(f"icmp eq ptr {temporary}, null")
-            busy = self.word(context, "busy")
-            f.when(own, lambda: f.emit(f"store i64 1, ptr {busy}, align 8"))
-            thread = f.call("ptr", "PyEval_SaveThread")
-            status = call()
-            f.call("void", "PyEval_RestoreThread", ("ptr", thread))
-            f.when(own, lambda: f.emit(f"store i64 0, ptr {busy}, align 8"))
-            return status
+        def undo() -> None:
+            give()
+            self.drop(results)
+            self.leave()
 
-        status = f.choose(self.is_long(), ["i32"], long_call, call)[0]
-        if temporary != "null":
-            f.call("void", "PyMem_RawFree", ("ptr", temporary))  # freeing null does nothing
+        call, long = self.prepared(arena, results), self.is_long()
+        status = call() if long == "false" else f.choose(
+            long, ["i32"], lambda: [self.long_call(call, results, undo)], lambda: [call()])[0]
+        give()
         return status
+
+    def taken_arena(self, needed: Int, results: Sequence[Result]) -> str:
+        f = self.function
+        arena = f.call("ptr", "graphc_take", ("ptr", self.gate), ("i64", needed))
+
+        def no_memory() -> None:
+            self.drop(results)
+            self.leave(f.call("ptr", "PyErr_NoMemory"))
+
+        self.when_null(arena, no_memory)
+        return arena
+
+    def prepared(self, arena: str, results: Sequence[Result]) -> Callable[[], str]:
+        """Writes what the native function reads; what comes back calls it."""
+        f, form = self.function, self.form
+        data = [r.data for r in results]
+        if form.is_entry:
+            pointers = [*self.data, *data, *([self.member_table()] if form.state else []), arena]
+            arguments = [*self.symbols(), *(f"ptr {p}" for p in pointers)]
+        else:
+            tables = [self.filled(room, pointers) for room, pointers in zip(self.tables, (self.data, data))]
+            state = self.load("ptr", self.word("state")) if form.state else "null"
+            arguments = [*(f"ptr {p}" for p in (*tables, state, arena)), *self.symbols()]
+        entry = self.load("ptr", self.word("entry"))
+        return lambda: f.value(f"call i32 {entry}({', '.join(arguments)})")
+
+    def member_table(self) -> str:
+        """The addresses of a library's variables, each in its place."""
+        for k, pointer in zip(self.form.numbers, self.variable_data()):
+            self.function.emit(f"store ptr {pointer}, ptr {self.function.element('ptr', self.members, k)}, align 8")
+        return self.members
+
+    def long_call(self, call: Callable[[], str], results: Sequence[Result], undo: Callable[[], None]) -> str:
+        """Without the GIL; what others could drop meanwhile is held, and so is the lock of the variables."""
+        f = self.function
+        kept = [*self.variables, *([] if self.form.single else [r.array for r in results])]
+        if self.form.state:
+            self.of_lock("acquire", undo)
+            f.emit(f"store i64 1, ptr {f.element('i64', self.gate, GATE['held'])}, align 8")
+        for item in kept:
+            f.call("void", "Py_IncRef", ("ptr", item))
+        thread = f.call("ptr", "PyEval_SaveThread")
+        status = call()
+        f.call("void", "PyEval_RestoreThread", ("ptr", thread))
+        self.release(kept)
+        if self.form.state:
+            f.emit(f"store i64 0, ptr {f.element('i64', self.gate, GATE['held'])}, align 8")
+            self.of_lock("release", undo)
+        return status
+
+    def of_lock(self, name: str, undo: Callable[[], None]) -> None:
+        """Calls a method of the lock; it may raise, as where the user interrupts the waiting."""
+        done = self.function.call("ptr", "PyObject_CallNoArgs", ("ptr", self.load("ptr", self.word(name))))
+        self.when_null(done, undo)
+        self.release([done])
 
     def is_long(self) -> str:
         """An i1; in floating point, where nothing overflows."""
         f, total, known = self.function, "0.0", 0.0
-        for factor, count in operations(self.program):
+        for factor, count in self.form.work:
             if isinstance(count, int):
                 known += factor * count
                 continue
@@ -275,140 +362,52 @@ class _Writer:
             return "true" if known > LONG_CALL else "false"
         return f.value(f"fcmp ogt double {total}, {LONG_CALL - known!r}")
 
-    def arena(self, context: str, symbols: Sequence[tuple[str, Int]], drop: Callable[[], None]) -> tuple[str, str]:
-        """The arena, and the block to free after the call where the context's own is taken."""
+    # -- the end --
+    def drop(self, results: Sequence[Result]) -> None:
+        """Gives up the new arrays."""
+        if arrays := [r.array for r, spec in zip(results, self.form.outputs) if spec.shape]:
+            self.function.when(self.fresh, lambda: self.release(arrays))
+
+    def finish(self, status: str, results: Sequence[Result]) -> None:
         f = self.function
-        needed = f.call("i64", f"{self.program.name}_arena", *symbols)
-        busy = f.value(f"icmp ne i64 {self.load('i64', self.word(context, 'busy'))}, 0")
-        short = f.value(f"icmp slt i64 {self.load('i64', self.word(context, 'nbytes'))}, {needed}")
-        kept = self.load("ptr", self.word(context, "arena"))
-        take_arena(self.module)
+        f.when(f.value(f"icmp ne i32 {status}, 0"), lambda: self.refused(status, results))
+        new, given = f.new_label("new"), f.new_label("given")
+        f.branch_if(self.fresh, new, given)
+        f.place(given)
+        f.call("void", "Py_IncRef", ("ptr", self.out))
+        f.emit(f"ret ptr {self.out}")
+        f.place(new)
+        objects = self.objects(results)
+        shown = objects[0] if self.form.single else self.listed(objects)
+        if any(map(is_stored_otherwise, self.form.outputs)):
+            stored, shown = shown, method(f, "converted", self.filled(self.pair, ["%self", shown]), 2)
+            self.release([stored])
+        f.emit(f"ret ptr {shown}")
 
-        def another() -> list[Int]:
-            block = f.call("ptr", "graphc_take_arena", ("ptr", context), ("i64", needed))
-            f.when(f.value(f"icmp eq ptr {block}, null"), lambda: self.no_memory(drop))
-            return [aligned(f, block), f.value(f"select i1 {busy}, ptr {block}, ptr null")]
-
-        arena, temporary = f.choose(f.value(f"or i1 {busy}, {short}"), ["ptr", "ptr"], another, lambda: [kept, "null"])
-        return arena, temporary
-
-    def no_memory(self, drop: Callable[[], None]) -> None:
+    def refused(self, status: str, results: Sequence[Result]) -> None:
+        """The method raises what the status means."""
         f = self.function
-        drop()
-        f.emit(f"ret ptr {f.call('ptr', 'PyErr_NoMemory')}")
-        f.place(f.new_label("never"))
+        self.drop(results)
+        number = f.call("ptr", "PyLong_FromLong", ("i64", f.value(f"sext i32 {status} to i64")))
+        self.unless_null(number)
+        raised = method(f, "refused", self.filled(self.pair, ["%self", number]), 2)
+        self.release([number])
+        self.leave(raised)
 
-    def finish(self, status: str, fresh: str, outputs: Sequence[str]) -> None:
-        """Returns the results, or the status where there is something to say or the caller has the arrays."""
-        f = self.function
-        number = f.value(f"sext i32 {status} to i64")
-        failed = f.value(f"icmp ne i32 {status}, 0")
-        f.when(failed, lambda: self.drop(fresh, outputs))
-        result, plain = f.new_label("result"), f.new_label("status")
-        f.branch_if(f.value(f"and i1 {fresh}, {f.value(f'xor i1 {failed}, true')}"), result, plain)
-        f.place(plain)
-        f.emit(f"ret ptr {f.call('ptr', 'PyLong_FromLong', ('i64', number))}")
-        f.place(result)
-        shown = [self.shown(spec, array) for spec, array in zip(self.program.outputs, outputs)]
-        f.emit(f"ret ptr {shown[0] if self.single else self.listed(shown)}")
-
-    def shown(self, spec: Array, array: str) -> str:
-        """A NumPy scalar for rank 0; what is stored as another dtype (bfloat16) is left for Python to convert."""
-        if spec.shape or storage_dtype(spec.dtype).name != spec.dtype:
-            return array
-        return self.function.call("ptr", "PyArray_Return", ("ptr", array))
+    def objects(self, results: Sequence[Result]) -> list[str]:
+        """The new arrays, and NumPy scalars for rank 0."""
+        f, found = self.function, [r.array for r in results]
+        for k, (result, spec) in enumerate(zip(results, self.form.outputs)):
+            if not spec.shape:
+                found[k] = f.call("ptr", "PyArray_Scalar", ("ptr", result.data), ("ptr", descr(f, spec)),
+                                  ("ptr", "null"))
+                self.unless_null(found[k], [*found[:k], *found[k + 1:]])
+        return found
 
     def listed(self, items: Sequence[str]) -> str:
         f = self.function
         made = f.call("ptr", "PyList_New", ("i64", len(items)))
-        f.when(f.value(f"icmp eq ptr {made}, null"), lambda: self.no_list(items))
-        for k, item in enumerate(items):
-            f.call("i32", "PyList_SetItem", ("ptr", made), ("i64", k), ("ptr", item))
+        self.unless_null(made, items)
+        if items:
+            self.filled(self.load("ptr", f.element("i8", made, ITEMS)), items)
         return made
-
-    def no_list(self, items: Sequence[str]) -> None:
-        f = self.function
-        self.release(items)
-        f.emit("ret ptr null")
-        f.place(f.new_label("never"))
-
-
-def field(f: Function, pointer: str, name: str) -> str:
-    """What an array object says of itself."""
-    kind = "i32" if name in ("nd", "flags") else "ptr"
-    return f.value(f"load {kind}, ptr {f.element('i8', pointer, FIELDS[name])}, align {4 if kind == 'i32' else 8}")
-
-
-def plain_function(module: Module) -> None:
-    """`i1 @graphc_not_plain(ptr object, ptr descr, i32 rank, i32 flags)`: whether it is anything but such an array."""
-    name = "graphc_not_plain"
-    if name in module.functions:
-        return
-    f = Function(module, f"define internal i1 @{name}(ptr %object, ptr %descr, i32 %rank, i32 %flags) #0")
-
-    def fields() -> list[Int]:
-        rank = f.value(f"icmp ne i32 {field(f, '%object', 'nd')}, %rank")
-        descr = f.value(f"icmp ne ptr {field(f, '%object', 'descr')}, %descr")
-        flags = f.value(f"icmp ne i32 {f.value('and i32 ' + field(f, '%object', 'flags') + ', %flags')}, %flags")
-        return [f.value(f"or i1 {f.value(f'or i1 {rank}, {descr}')}, {flags}")]
-
-    is_array = f.value(f"icmp eq ptr {field(f, '%object', 'type')}, @graphc_ndarray")
-    f.emit(f"ret i1 {f.choose(is_array, ['i1'], fields, lambda: ['true'])[0]}")
-    module.add(name, f.text())
-
-
-def overlap_function(module: Module) -> None:
-    """`i1 @graphc_overlap(ptr ranges, i64 first, i64 count)`: whether a range from `first` on meets one before it."""
-    name = "graphc_overlap"
-    if name in module.functions:
-        return
-    f = Function(module, f"define internal i1 @{name}(ptr %ranges, i64 %first, i64 %count) #0")
-
-    def ends(k: Int) -> list[str]:
-        places = [f.element("ptr", "%ranges", f.add(f.mul(k, 2), side)) for side in (0, 1)]
-        return [f.value(f"load ptr, ptr {place}, align 8") for place in places]
-
-    def compare(k: Int, found: str) -> list[Int]:
-        low, high = ends(k)
-
-        def with_other(i: Int, carried: list[str]) -> list[Int]:
-            start, stop = ends(i)
-            before, after = f.value(f"icmp ult ptr {low}, {stop}"), f.value(f"icmp ult ptr {start}, {high}")
-            return [f.value(f"or i1 {carried[0]}, {f.value(f'and i1 {before}, {after}')}")]
-
-        return list(f.loop(0, k, 1, [("i1", found)], with_other))
-
-    f.emit(f"ret i1 {f.loop('%first', '%count', 1, [('i1', 'false')], lambda k, c: compare(k, c[0]))[0]}")
-    module.add(name, f.text())
-
-
-def descr_symbol(dtype: str) -> str:
-    return f"graphc_descr_{storage_dtype(dtype).name}"
-
-
-def aligned(f: Function, block: str) -> str:
-    address = f.value(f"ptrtoint ptr {block} to i64")
-    up = f.value(f"and i64 {f.value(f'add i64 {address}, {ARENA_ALIGN - 1}')}, {-ARENA_ALIGN}")
-    return f.value(f"inttoptr i64 {up} to ptr")
-
-
-def take_arena(module: Module) -> None:
-    """`ptr @graphc_take_arena(ptr context, i64 nbytes)`: a block, the context's own from now on if that is idle."""
-    name = "graphc_take_arena"
-    if name in module.functions:
-        return
-    f = Function(module, f"define internal ptr @{name}(ptr %context, i64 %nbytes) #0")
-    block = f.call("ptr", "PyMem_RawMalloc", ("i64", f.value(f"add i64 %nbytes, {ARENA_ALIGN}")))
-    word = {key: f.element("i64", "%context", place) for key, place in CONTEXT.items()}
-    idle = f.value(f"icmp eq i64 {f.value('load i64, ptr ' + word['busy'] + ', align 8')}, 0")
-    keep = f.value(f"and i1 {idle}, {f.value(f'icmp ne ptr {block}, null')}")
-
-    def kept() -> None:
-        f.call("void", "PyMem_RawFree", ("ptr", f.value(f"load ptr, ptr {word['block']}, align 8")))
-        f.emit(f"store ptr {block}, ptr {word['block']}, align 8")
-        f.emit(f"store ptr {aligned(f, block)}, ptr {word['arena']}, align 8")
-        f.emit(f"store i64 %nbytes, ptr {word['nbytes']}, align 8")
-
-    f.when(keep, kept)
-    f.emit(f"ret ptr {block}")
-    module.add(name, f.text())

@@ -17,7 +17,8 @@ from time import perf_counter
 from codegen.cache import Cache
 from codegen.jit import Loaded, assembly_text, check_runs_here, content_key, loaded_image, made_image
 from codegen.program import Emitted, constant_symbol, emit_program
-from codegen.pycall import call_text
+from codegen.pycall import call_symbol, call_text
+from codegen.pyform import form_of
 from codegen.target import target
 from passes.fuse import Fusion, fusion_text
 from passes.lower import Request, lower, size_checks
@@ -47,6 +48,10 @@ class Compiled:
     def address(self) -> int:
         return self.loaded.addresses[self.border.name]
 
+    @property
+    def call_name(self) -> str:
+        return call_symbol(self.border.name)
+
     @cached_property
     def program(self) -> Program:
         """Made again for those who look at it, where the code came from the cache."""
@@ -55,8 +60,8 @@ class Compiled:
     def call_image(self, single: bool) -> bytes:
         """The code of the function that Python calls (`codegen.pycall`)."""
         def make() -> bytes:
-            text, name = call_text(self.program, single)
-            return made_image(text, [name], target(self.options.target))
+            text = call_text(form_of(self.program, self.border.arena, single))
+            return made_image(text, [self.call_name], target(self.options.target))
 
         key = self.key
         return make() if key is None else self.cache.made("code", f"{key.name}-call{int(single)}", make)

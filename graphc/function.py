@@ -4,31 +4,32 @@
     step(xs, ts)                 new result arrays
     step(xs, ts, out=buffer)     no allocation
 
-A call whose arguments are plain arrays goes through one native function that checks, allocates and computes
-(`codegen.pycall`).  For all others, for the first call, and where Python's objects are not as that function expects
-them, the slow path converts the arguments or says what is wrong with them; it means the same.
+Python calls native code directly, which checks the arguments, makes the results and computes (`codegen.pycall`).  For
+arguments that are not plain arrays or numbers, for the first call, and where Python's objects are not as that code
+expects them, the slow path converts the arguments or says what is wrong with them; it means the same.
 
-Calls from several threads are in order: a function that uses variables holds its session's lock, and every call has an
-arena of its own.
+Calls from several threads are in order: one that uses variables has them for itself, and every call has memory of its
+own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 import ctypes
 from typing import Any
 
 import numpy as np
 
-from codegen.pycall import load_call
-from codegen.pyobjects import layout_is_known
+from codegen.jit import Loaded
+from codegen.pytype import callable_type
 
-from .arrays import aligned_array, pointers
+from .arrays import pointers
 from .binding import as_array, bind_sizes, check_out
 from .compiler import Compiled
 from .home import Home
 from .ir.dims import evaluate
-from .ir.errors import FeedError, GraphError, SessionError
+from .ir.errors import FeedError, GraphError
 from .ir.plan import Array, Program
 from .ir.types import from_storage, storage_dtype
 
@@ -38,138 +39,96 @@ Arrays = list[np.ndarray[Any, Any]]
 class Function:
     """Callable with one argument per input, in order.  Made by `Session.function`."""
 
-    def __init__(self, session: Home, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
-        self.session = session
+    def __new__(cls, *_: Any) -> Function:
+        made: Function = object.__new__(callable_type(cls))
+        return made
+
+    def __init__(self, home: Home, compiled: Compiled, single: bool, where: Callable[[int], str]) -> None:
+        self.home = home
         self.compiled = compiled
         self.border = compiled.border
         self.single = single
         self.where = where
-        self.state = [session.storage(a.name) for a in self.border.state]
+        self.state = [home.storage(a.name) for a in self.border.state]
         self.state_pointers = pointers(self.state)
         self.entry: Any = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * 4,
                                            *[ctypes.c_int64] * len(self.border.symbols))(compiled.address)
-        self.arenas: list[np.ndarray[Any, Any]] = []
-        self.count = len(self.border.inputs)
-        self.converts = any(storage_dtype(a.dtype).name != a.dtype for a in self.border.outputs)
-        self.warm = False  # whether it was called before: the native function is made for the second call
-        self.made: Callable[..., Any] | None = None
-        self.direct: Callable[..., Any] | None = None
+        self.warm = False  # whether it was called before: the native call is made for the second one
+        self.native: Loaded | None = None  # the code of the native call
+        self.__name__ = self.border.name
+        self.__doc__ = call_line(self.border.name, self.border.inputs, self.border.outputs)
+        self.disconnect()
+        home.functions.add(self)
 
     @property
     def program(self) -> Program:
         """The steps that it runs, for those who want to look at them."""
         return self.compiled.program
 
-    @property
-    def fast(self) -> Callable[..., Any] | None:
-        """The native function, None where Python's objects are not as it expects them."""
-        if self.made is None and layout_is_known():
-            self.made = self.native_call()
-        self.warm = True
-        return self.made
-
-    def native_call(self) -> Callable[..., Any]:
-        made = load_call(self.compiled.call_image(self.single), self.border.name, self.compiled.loaded,
-                         ctypes.addressof(self.state_pointers), (self.compiled, self.state, self.state_pointers))
-        if not self.state and not self.converts:
-            self.direct = made  # nothing stands between its results and the user's
-        return made
-
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in self.border.inputs)
-        return f"<graphc function {self.border.name}({inputs})>"
+        return f"<graphc function {self.__doc__}>"
 
     def __call__(self, *args: Any, out: Any = None) -> Any:
-        """Runs once.  `out` is an array, or a list of arrays where there are several outputs.
+        """Runs once.  `out` is an array, or a list or tuple of arrays where there are several outputs.
 
         Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
         """
-        direct = self.direct
-        if direct is not None and len(args) == self.count and not self.session.is_closed:
-            if out is None:
-                result = direct(*args)
-                if result is not None and type(result) is not int:
-                    return result
-            elif self.single:
-                if direct(*args, out) == 0:
-                    return out
-            elif type(out) is list and direct(*args, *out) == 0:
-                return out
-        return self.any_call(args, out)
+        return self.slow(*args, out=out)  # native types of this class do not come here
 
-    def any_call(self, args: Sequence[Any], out: Any) -> Any:
-        """The same for any arguments: natively where the native function takes them."""
-        if self.session.is_closed:
-            raise closed("Session")
-        if not self.warm:
-            self.warm = True
-            return self.slow_call(args, out)
-        result, fast = None, self.fast
-        if fast is not None and len(args) == self.count:
-            if out is None:
-                result = self.in_order(fast, args)
-            elif self.single:
-                result = self.in_order(fast, (*args, out))
-            elif type(out) in (list, tuple) and len(out) == len(self.border.outputs):
-                result = self.in_order(fast, (*args, *out))
-        if result is None:
-            return self.slow_call(args, out)
-        if type(result) is int:
-            return self.checked(result, out)
-        return self.converted(result) if self.converts else result
+    # -- the native call --
+    def connect(self) -> None:
+        """Makes the native call, if there can be one."""
+        gate = self.home.lock
+        with gate.lock:
+            if self.native is None and gate.opened() is not None:
+                self.native = gate.loaded(self.compiled.call_image(self.single))
+                gate.connect(self, self.native, self.compiled.call_name, entry=self.compiled.address,
+                             state=ctypes.addressof(self.state_pointers))
 
-    def in_order(self, call: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-        """One call; those that use variables wait for one another."""
-        if not self.state:
-            return call(*arguments)
-        with self.session.lock:
-            return call(*arguments)
+    def disconnect(self) -> None:
+        """Leaves all calls to the method `slow`."""
+        self.home.lock.disconnect(self)
 
-    def slow_call(self, args: Sequence[Any], out: Any) -> Any:
-        """The same by conversion, or an error that says what is wrong."""
-        program = self.border
-        if len(args) != self.count:
-            raise FeedError(f"{self!r}: expected {self.count} arguments, got {len(args)}")
+    def __del__(self) -> None:
+        self.disconnect()  # objects that go away with this one may still call it
+
+    # -- what native calls leave to Python --
+    def slow(self, *args: Any, out: Any = None) -> Any:
+        """The same as a call, by conversion, or an error that says what is wrong."""
+        self.home.check_open()
+        if self.warm and self.native is None:
+            self.connect()
+            if self.native is not None:
+                return self(*args, out=out)
+        self.warm = True
+        border = self.border
+        if len(args) != len(border.inputs):
+            raise FeedError(f"{self!r}: expected {len(border.inputs)} arguments, got {len(args)}")
         inputs = [as_array(spec, value, lambda k=k: self.where(k))  # type: ignore[misc]
-                  for k, (spec, value) in enumerate(zip(program.inputs, args))]
-        sizes = bind_sizes(program.inputs, [a.shape for a in inputs], program.checks, self.where)
-        outputs = output_arrays(program.outputs, self.single, out, sizes, inputs, self.state)
+                  for k, (spec, value) in enumerate(zip(border.inputs, args))]
+        sizes = bind_sizes(border.inputs, [a.shape for a in inputs], border.checks, self.where)
+        outputs = output_arrays(border.outputs, self.single, out, sizes, inputs, self.state)
         self.run(inputs, outputs, sizes)
         if out is not None:
             return out
-        results = [shown(a, spec) for a, spec in zip(outputs, program.outputs)]
+        results = [shown(a, spec) for a, spec in zip(outputs, border.outputs)]
         return results[0] if self.single else results
 
-    def checked(self, status: int, out: Any) -> Any:
-        if status:
-            raise GraphError(self.border.messages[status - 1])
-        return out
+    def refused(self, status: int) -> None:
+        """Raises what a status of the native code means."""
+        raise GraphError(self.border.messages[status - 1])
 
     def converted(self, result: Any) -> Any:
-        """What the native function returned, in the dtypes that Python sees."""
-        arrays = [result] if self.single else result
-        results = [shown(a, spec) if isinstance(a, np.ndarray) else a for a, spec in zip(arrays, self.border.outputs)]
-        return results[0] if self.single else results
+        """New results of the native call, in the dtypes that Python sees."""
+        return shown_results(result, self.border.outputs, self.single)
 
     def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
-        arena = self.take_arena(evaluate(self.border.arena, sizes))
-        arguments = (pointers(inputs), pointers(outputs), self.state_pointers, arena.ctypes.data,
-                     *(sizes[s] for s in self.border.symbols))
-        if self.state:
-            with self.session.lock:
-                status = self.entry(*arguments)
-        else:
-            status = self.entry(*arguments)
-        self.arenas.append(arena)
-        self.checked(status, None)
-
-    def take_arena(self, nbytes: int) -> np.ndarray[Any, Any]:
-        """An arena of at least so many bytes; given back by appending it to `arenas`."""
-        try:
-            arena = self.arenas.pop()
-        except IndexError:
-            return aligned_array(nbytes)
-        return arena if arena.nbytes >= nbytes else aligned_array(nbytes)
+        with self.home.lock.arena(evaluate(self.border.arena, sizes)) as arena, \
+                self.home.lock if self.state else nullcontext():
+            status = self.entry(pointers(inputs), pointers(outputs), self.state_pointers, arena,
+                                *(sizes[s] for s in self.border.symbols))
+        if status:
+            self.refused(status)
 
 
 def output_arrays(specs: Sequence[Array], single: bool, out: Any, sizes: Mapping[str, int], inputs: Arrays,
@@ -197,5 +156,14 @@ def shown(array: np.ndarray[Any, Any], spec: Array) -> Any:
     return from_storage(array, spec.dtype)[()]
 
 
-def closed(name: str) -> SessionError:
-    return SessionError(f"{name}: the session is closed; open another with gc.Session()")
+def shown_results(result: Any, specs: Sequence[Array], single: bool) -> Any:
+    """The same for what a native call returned."""
+    results = [shown(np.asarray(a), spec) for a, spec in zip([result] if single else result, specs)]
+    return results[0] if single else results
+
+
+def call_line(name: str, inputs: Sequence[Array], outputs: Sequence[Array]) -> str:
+    """How it is called, and what comes out."""
+    given, found = (", ".join(f"{a.name}: {a.dtype}[{', '.join(map(str, a.shape))}]" for a in arrays)
+                    for arrays in (inputs, outputs))
+    return f"{name}({given}) -> {found or 'nothing'}"

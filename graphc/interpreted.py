@@ -32,9 +32,9 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 1e-1
 class Interpreted:
     """Like `Function`, by the reference evaluator."""
 
-    def __init__(self, session: Home, request: Request, single: bool, where: Callable[[int], str],
+    def __init__(self, home: Home, request: Request, single: bool, where: Callable[[int], str],
                  checks: bool) -> None:
-        self.session = session
+        self.home = home
         self.request = request
         self.single = single
         self.where = where
@@ -44,20 +44,20 @@ class Interpreted:
         self.nodes = ancestors(self.targets)
 
     def __call__(self, *args: Any, out: Any = None) -> Any:
-        self.session.check_open()
+        self.home.check_open()
         if len(args) != len(self.specs):
             raise FeedError(f"expected {len(self.specs)} arguments, got {len(args)}")
         arrays = [as_array(s, a, lambda k=k: self.where(k)) for k, (s, a) in enumerate(zip(self.specs, args))]  # type: ignore[misc]
         bind_sizes(self.specs, [a.shape for a in arrays], size_checks(self.nodes), self.where)
         feeds = {n: from_storage(a, n.dtype) for n, a in zip(self.request.inputs, arrays)}
-        with self.session.lock:
-            variables = {n: from_storage(self.session.storage(n.name), n.dtype).copy() for n in self.nodes
+        with self.home.lock:
+            variables = {n: from_storage(self.home.storage(n.name), n.dtype).copy() for n in self.nodes
                          if n.op.name == "variable"}
             results = evaluate(self.targets, feeds, variables)
             if self.checks:
                 self.compare(feeds, variables, results)
             for (variable, _), value in zip(self.request.updates, results[len(self.request.outputs):]):
-                self.session.store(variable, to_storage(value, variable.dtype))
+                self.home.store(variable, to_storage(value, variable.dtype))
         return self.given_back(results[:len(self.request.outputs)], out)
 
     def given_back(self, results: Sequence[Any], out: Any) -> Any:
@@ -70,7 +70,7 @@ class Interpreted:
 
     # -- mode="check" --
     def compare(self, feeds: Values, variables: Values, expected: Sequence[Any]) -> None:
-        native = run_native(self.session, self.targets, feeds, variables)
+        native = run_native(self.home, self.targets, feeds, variables)
         if all(agree(a, b, n.dtype) for a, b, n in zip(native, expected, self.targets)):
             return
         culprit = self.first_wrong_node(feeds, variables)
@@ -83,7 +83,7 @@ class Interpreted:
         values = dict(zip(inner, evaluate(inner, feeds, variables)))
         known = {**values, **variables}
         for node in inner:
-            got = run_native(self.session, [node], feeds, {o: known[o] for o in node.operands if o in known})[0]
+            got = run_native(self.home, [node], feeds, {o: known[o] for o in node.operands if o in known})[0]
             if not agree(got, values[node], node.dtype):
                 return (f"check: native code of {node.op.name} differs from its reference: {worst(got, values[node])}\n"
                         f"  at {node.loc}")
@@ -92,7 +92,7 @@ class Interpreted:
     def first_wrong_pass(self, feeds: Values, variables: Values, expected: Sequence[Any]) -> str:
         for count in range(1, len(PIPELINE) + 1):
             name = PIPELINE[count - 1][0]
-            targets = optimise(self.targets, replace(self.session.options, stop_after=name))
+            targets = optimise(self.targets, replace(self.home.options, stop_after=name))
             got = evaluate(targets, feeds, variables)
             for value, wanted, node in zip(got, expected, self.targets):
                 if not agree(value, wanted, node.dtype):
@@ -100,12 +100,12 @@ class Interpreted:
         return "check: fused native code differs from the reference, though every node and pass alone agrees"
 
 
-def run_native(session: Home, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
+def run_native(home: Home, targets: Sequence[Node], feeds: Values, others: Values) -> list[Any]:
     """The targets by native code.  `others` (variables, inner nodes) become inputs too: the session does not change."""
     new = {n: make("placeholder", graph=n.graph, name=f"{n.name} (checked)", dtype=n.dtype, shape=n.shape)
            for n in others if n not in feeds}
     request = Request("main", (*feeds, *new.values()), tuple(replaced(targets, new)))
-    function = Function(session, compile_request(request, session.options), False, lambda k: "")
+    function = Function(home, compile_request(request, home.options), False, lambda k: "")
     return list(function(*(to_storage(np.asarray(v), n.dtype) for n, v in feeds.items()),
                          *(to_storage(np.asarray(others[n]), n.dtype) for n in new)))
 

@@ -41,7 +41,8 @@ from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
 from .ir.types import to_storage
 from .loaded import FORMAT, Library, load_library
-from .session import Session, check_updates, missing_or_path, spec_of, update_pairs, with_fed_nodes
+from .home import spec_of
+from .session import Session, check_updates, missing_or_path, update_pairs, with_fed_nodes
 
 __all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
 

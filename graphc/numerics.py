@@ -32,12 +32,12 @@ class Checked:
         return repr(self.function)
 
     def __call__(self, *args: Any, out: Any = None) -> Any:
-        session = self.function.session
-        session.check_open()
-        with session.lock:
-            before = {n: from_storage(session.storage(n.name), n.dtype).copy() for n in self.variables}
+        home = self.function.home
+        home.check_open()
+        with home.lock:
+            before = {n: from_storage(home.storage(n.name), n.dtype).copy() for n in self.variables}
             results = self.function(*args, out=out)
-            after = [from_storage(session.storage(v.name), v.dtype) for v, _ in self.request.updates]
+            after = [from_storage(home.storage(v.name), v.dtype) for v, _ in self.request.updates]
             shown = [results] if self.function.single else list(results)
             if not all(is_finite(a) for a in [*shown, *after]):
                 self.explain(args, before)

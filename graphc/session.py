@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import difflib
 import os
-import threading
 from typing import Any
 
 import numpy as np
 
 from passes.lower import Request
 
-from .arrays import aligned_array
 from .binding import as_array
 from .compiler import compile_request
 from .config import Options
-from .function import Function, closed
+from .function import Function
+from .home import Home, spec_of
 from .interpreted import Interpreted
 from .io.tensors import read_tensors, write_tensors
 from .ir.errors import FeedError, GraphError, SessionError, Unsupported, user_line
 from .ir.node import Graph, Node, ancestors, default_graph, make, path_to, replaced
-from .ir.plan import Array
-from .ir.types import from_storage, storage_dtype, to_storage
+from .ir.types import from_storage, to_storage
 from .numerics import Checked
 
 Feeds = Mapping[Any, Any]
@@ -54,10 +52,9 @@ class Session:
         if self.options.threads > 1:
             raise Unsupported(f"Session: threads={self.options.threads}: "
                               "native code runs on one thread in this version")
-        self.lock = threading.RLock()
-        self.values: dict[str, np.ndarray[Any, Any]] = {}
+        self.home = Home(self.graph, self.options)
+        self.lock = self.home.lock
         self.functions: dict[Any, Callable[..., Any]] = {}
-        self.is_closed = False
 
     def __enter__(self) -> Session:
         self.check_open()
@@ -68,13 +65,11 @@ class Session:
 
     def close(self) -> None:
         """Frees the variables and the compiled functions; the session cannot be used again."""
-        self.is_closed = True
-        self.values.clear()
+        self.home.close()
         self.functions.clear()
 
     def check_open(self) -> None:
-        if self.is_closed:
-            raise closed("Session")
+        self.home.check_open()
 
     # -- running --
     def run(self, fetches: Any, feed_dict: Feeds | None = None) -> Any:
@@ -110,33 +105,11 @@ class Session:
         request = with_fed_nodes(Request(name, tuple(inputs), tuple(nodes), tuple(pairs)))
         where = missing_or_path(request, list(inputs))
         if self.options.mode != "native":
-            return Interpreted(self, request, single, where, self.options.mode == "check")
-        function = Function(self, compile_request(request, self.options), single, where)
+            return Interpreted(self.home, request, single, where, self.options.mode == "check")
+        function = Function(self.home, compile_request(request, self.options), single, where)
         return Checked(function, request) if self.options.check_numerics else function
 
     # -- variables --
-    def storage(self, name: str) -> np.ndarray[Any, Any]:
-        """The array that holds a variable, in the form native code uses; made when it is first needed."""
-        found = self.values.get(name)
-        return found if found is not None else self.initialise(self.graph.variables[name])
-
-    def initialise(self, variable: Node) -> np.ndarray[Any, Any]:
-        initial = self.graph.initial.get(variable.name)
-        if initial is None:
-            raise SessionError(f"variable {variable.name!r} has no value: it was declared without one at "
-                               f"{variable.loc}; use Session.assign or restore first")
-        value = initial() if callable(initial) else initial
-        return self.store(variable, as_array(spec_of(variable), value))
-
-    def store(self, variable: Node, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if value.shape != variable.shape:
-            raise SessionError(f"variable {variable.name!r}: expected shape {variable.shape}, got {value.shape}")
-        if variable.name not in self.values:
-            room = aligned_array(value.nbytes).view(storage_dtype(variable.dtype)).reshape(value.shape)
-            self.values[variable.name] = room
-        self.values[variable.name][...] = value
-        return self.values[variable.name]
-
     def variable(self, node: Node) -> Node:
         """The node, where it is a variable of this session's graph."""
         self.check_open()
@@ -150,14 +123,14 @@ class Session:
         """A copy of the variable's value."""
         node = self.variable(variable)
         with self.lock:
-            return np.array(from_storage(self.storage(node.name), node.dtype))
+            return np.array(from_storage(self.home.storage(node.name), node.dtype))
 
     def assign(self, variable: Node, value: Any) -> None:
         """Gives the variable a new value of its shape."""
         node = self.variable(variable)
         array = as_array(spec_of(node), value)
         with self.lock:
-            self.store(node, array)
+            self.home.store(node, array)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all variables to one file, safetensors inside a zip; the file is whole or not there."""
@@ -179,7 +152,7 @@ class Session:
                                    f"{dtype}{list(array.shape)}")
         with self.lock:
             for name, v in self.graph.variables.items():
-                self.store(v, to_storage(found[name][1], v.dtype))
+                self.home.store(v, to_storage(found[name][1], v.dtype))
 
     # -- checks --
     def check_graph(self, nodes: Iterable[Any]) -> None:
@@ -209,10 +182,6 @@ class Session:
         hint = (f"did you mean {', '.join(map(repr, near))}?" if near else
                 f"there are {', '.join(map(repr, self.graph.placeholders)) or 'none'}")
         raise FeedError(f"feed of {name!r}: no such placeholder; {hint}")
-
-
-def spec_of(node: Node) -> Array:
-    return Array(node.name, node.dtype, node.shape)
 
 
 def collect(fetches: Any, into: list[Any]) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
+from contextlib import contextmanager, suppress
+from functools import partial
 import gc as collector
 import os
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 from codegen.pyobjects import layout_is_known
 import graphc as gc
-import graphc.function
+from graphc.function import Function
+import graphc.gate
 
 needs_layout = pytest.mark.skipif(not layout_is_known(), reason="Python objects of another layout")
 
@@ -27,8 +32,28 @@ def sess():
 def native(sess, inputs, outputs, updates=None):
     """A function that uses the native call from the first call on."""
     f = sess.function(inputs, outputs, updates)
-    assert layout_is_known() == (f.fast is not None)
+    f.connect()
+    assert layout_is_known() == (f.native is not None)
     return f
+
+
+@contextmanager
+def slow_calls(f):
+    """A list that grows with every call that the native one leaves to Python."""
+    calls = []
+    f.slow = lambda *args, out=None: calls.append(args) or Function.slow(f, *args, out=out)
+    try:
+        yield calls
+    finally:
+        del f.slow
+
+
+def is_native(f, *args, **keywords):
+    """Whether a call is done natively; whatever it gives or raises is lost."""
+    with slow_calls(f) as calls:
+        with suppress(gc.GraphError, MemoryError, ValueError):
+            f(*args, **keywords)
+    return not calls if layout_is_known() else None
 
 
 def add(sess, dtype="float32", shape=("n",)):
@@ -43,11 +68,16 @@ A, B = np.arange(10, dtype="f"), np.full(10, 0.5, "f")
 @needs_layout
 def test_plain_arrays_take_the_native_call(sess):
     f = add(sess)
-    np.testing.assert_array_equal(f.fast(A, B), A + B)
     out = np.empty(10, "f")
-    assert f.fast(A, B, out) == 0 and np.array_equal(out, A + B)
-    assert f(A, B, out=out) is out
-    assert type(f(A, B)) is np.ndarray and f(A, B).dtype == np.float32
+    with slow_calls(f) as calls:
+        np.testing.assert_array_equal(f(A, B), A + B)
+        assert f(A, B, out=out) is out and np.array_equal(out, A + B)
+        assert type(f(A, B)) is np.ndarray and f(A, B).dtype == np.float32
+        np.testing.assert_array_equal(f(A, B, out=None), A + B)
+        np.testing.assert_array_equal(f(*[A, B], **{"out": None}), A + B)
+        np.testing.assert_array_equal(partial(f, A)(B), A + B)
+        assert partial(f, A, out=out)(B) is out
+    assert not calls
 
 
 @needs_layout
@@ -56,7 +86,7 @@ def test_the_native_call_is_made_for_the_second_call(sess):
     f = sess.function([x], x * 2)
     for made in (False, True, True):
         np.testing.assert_array_equal(f(A), A * 2)
-        assert (f.made is not None) == made
+        assert (f.native is not None) == made
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bool", "int8", "int16", "int32", "int64", "uint8",
@@ -68,7 +98,7 @@ def test_every_dtype(sess, dtype):
     for result, wanted in zip(f(a), (a, a.max(axis=0)), strict=True):
         assert result.dtype == a.dtype
         np.testing.assert_array_equal(result, wanted)
-    assert f.fast is None or f.fast(a) is not None
+    assert is_native(f, a) is not False
 
 
 def test_bfloat16_comes_back_as_float32(sess):
@@ -92,12 +122,81 @@ def test_rank_zero_results_are_scalars(sess):
     assert isinstance(several(np.arange(3.0)), list)
 
 
+# -- numbers --
+NUMBERS = [0, 1, -1, 7, 255, 256, -128, 2**31, 2**53 + 1, 2**62 + 3, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -2**63,
+           10**400, True, False, 1.5, -0.0, 0.1, 1e300, float("nan"), float("inf"), 1j, None, "1", [2], (), np.ones(()),
+           np.ones((), "i4"), np.ones(1), np.str_("1"), *(np.dtype(d).type(1) for d in "?bhilqBHILQefd")]
+DTYPES = ["float64", "float32", "float16", "bfloat16", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16",
+          "uint32", "uint64"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numbers_mean_what_the_slow_path_makes_of_them(sess, dtype):
+    x = gc.placeholder(dtype, (), name="x")
+    f = native(sess, [x], [x, gc.stack([x, x])])
+    for value in NUMBERS:
+        outcomes = []
+        for call in (f, f.slow):
+            try:
+                outcomes.append([(type(r), r.dtype, np.asarray(r).tobytes()) for r in call(value)])
+            except gc.GraphError as fault:
+                outcomes.append(str(fault))
+        assert outcomes[0] == outcomes[1], value
+
+
+@needs_layout
+@pytest.mark.parametrize("dtype, values", {
+    "float64": (1.5, 3, True, np.float64(2), np.ones(())),
+    "float32": (1.5, -3, False, np.float64(2), np.float32(2), np.ones((), "f")),
+    "int64": (3, True, np.int64(4)), "uint8": (255, True, np.uint8(7)), "bool": (True, False, np.True_),
+    "float16": (np.float16(1.5),)}.items())
+def test_numbers_take_the_native_call(sess, dtype, values):
+    x = gc.placeholder(dtype, (), name="x")
+    f = native(sess, [x], x)
+    for value in values:
+        assert is_native(f, value) and f(value) == value and type(f(value)) is np.dtype(dtype).type
+    out = np.empty((), dtype)
+    assert is_native(f, values[0], out=out) and out == values[0]
+
+
+@needs_layout
+def test_lists_and_tuples_of_results(sess):
+    x = gc.placeholder("float64", ("n",), name="x")
+    f = native(sess, [x], [x * 2, gc.sum(x)])
+    a = np.arange(4.0)
+    for kind in (list, tuple):
+        out = kind([np.zeros(4), np.zeros(())])
+        assert is_native(f, a, out=out) and f(a, out=out) is out
+        assert out[0].tolist() == [0, 2, 4, 6] and out[1] == 6
+        assert not is_native(f, a, out=kind(out[:1])) and not is_native(f, a, out=kind([*out, a]))
+    pair = namedtuple("pair", "a b")(np.zeros(4), np.zeros(()))
+    assert f(a, out=pair) is pair and pair.b == 6
+    nothing = native(sess, [x], [])
+    assert nothing(a) == [] and nothing(a, out=[]) == [] and nothing(a, out=()) == ()
+
+
+def test_unknown_keywords(sess):
+    f = add(sess)
+    for keywords in ({"ouch": A}, {"out": A, "more": 1}, {"x": A}):
+        with pytest.raises(TypeError, match="keyword"):
+            f(A, B, **keywords)
+    with pytest.raises((gc.FeedError, TypeError)):
+        f(A, y=B)
+
+
 def test_the_slow_path_means_the_same(sess, monkeypatch):
     fast = add(sess)
-    monkeypatch.setattr(graphc.function, "layout_is_known", lambda: False)
+    monkeypatch.setattr(graphc.gate, "layout_is_known", lambda: False)
+    monkeypatch.setattr(graphc.function, "callable_type", lambda kind: kind)
     x, y = sess.graph.placeholders["x"], sess.graph.placeholders["y"]
-    slow = sess.function([x, y], x + y)
-    assert slow.fast is None
+    with gc.Session(sess.graph) as other:
+        slow = other.function([x, y], x + y)
+        slow.connect()
+        assert slow.native is None and type(slow) is Function
+        compare_slow_and_fast(slow, fast)
+
+
+def compare_slow_and_fast(slow, fast):
     np.testing.assert_array_equal(slow(A, B), fast(A, B))
     out = np.empty(10, "f")
     assert slow(A, B, out=out) is out and np.array_equal(out, A + B)
@@ -120,7 +219,7 @@ REFUSED = {"type": np.ndarray, "None": None, "text": "text", "complex": A.astype
 def test_other_arguments_are_converted(sess, other):
     f = add(sess)
     for arguments in ((other, B), (B, other)):
-        assert f.fast is None or f.fast(*arguments) is None
+        assert not is_native(f, *arguments)
         np.testing.assert_array_equal(f(*arguments), A + B)
 
 
@@ -128,7 +227,7 @@ def test_other_arguments_are_converted(sess, other):
 def test_other_arguments_are_explained(sess, other):
     f = add(sess)
     for arguments in ((other, B), (B, other)):
-        assert f.fast is None or f.fast(*arguments) is None
+        assert not is_native(f, *arguments)
         with pytest.raises(gc.GraphError):
             f(*arguments)
 
@@ -166,7 +265,8 @@ def test_results_that_overlap(sess):
     for start in (0, 3, 5):
         data = room.copy()
         inside = data[start:start + 10]
-        assert f.fast is None or f.fast(data[:10], B, inside) is None
+        other = room.copy()
+        assert not is_native(f, other[:10], B, out=other[start:start + 10])
         wanted = data[:10] + B
         np.testing.assert_array_equal(f(data[:10], B, out=inside), wanted)
     x = sess.graph.placeholders["x"]
@@ -185,7 +285,7 @@ def test_sizes_must_agree(sess):
     f = native(sess, [x, y], gc.sum(x, axis=1) + y)
     np.testing.assert_array_equal(f(np.ones((4, 3), "f"), np.ones(4, "f")), [4] * 4)
     for a, b in (((4, 3), 5), ((4, 2), 4), ((3, 4), 3)):
-        assert f.fast is None or f.fast(np.ones(a, "f"), np.ones(b, "f")) is None
+        assert not is_native(f, np.ones(a, "f"), np.ones(b, "f"))
         with pytest.raises(gc.ShapeError):
             f(np.ones(a, "f"), np.ones(b, "f"))
 
@@ -198,10 +298,10 @@ def test_composite_sizes_and_checks(sess):
     f = native(sess, [x, y, z], gc.concat([y, x]) + z)
     parts = [np.ones(k, "f") for k in (2, 5, 7)]
     np.testing.assert_array_equal(f(*parts), [2] * 7)
-    assert f.fast is None or f.fast(*parts) is not None
+    assert is_native(f, *parts) is not False
     for sizes in ((2, 6, 8), (2, 5, 8), (2, 4, 6)):
         arrays = [np.ones(k, "f") for k in sizes]
-        assert f.fast is None or f.fast(*arrays) is None
+        assert not is_native(f, *arrays)
         with pytest.raises(gc.ShapeError):
             f(*arrays)
 
@@ -227,7 +327,7 @@ def test_results_that_no_memory_can_hold(sess):
     total = gc.sum(y, axis=0)
     g = native(sess, [y], total[:, None] + total[None, :])
     absurd = np.empty((0, 2**40), np.int8)
-    assert g.fast is None or g.fast(absurd) is None
+    assert not is_native(g, absurd)
     with pytest.raises((MemoryError, ValueError)):
         g(absurd)
 
@@ -294,7 +394,7 @@ def test_long_calls_give_up_the_gil(sess):
     thread.start()
     ready.set()
     start = time.perf_counter()
-    assert f.fast(long, out) == 0
+    assert f(long, out=out) is out
     end = time.perf_counter()
     done.set()
     thread.join()
@@ -340,31 +440,45 @@ def test_a_closed_session(sess):
 
 # -- lifetimes --
 @needs_layout
-def test_the_native_function_keeps_its_code(sess):
-    call = add(sess).fast
-    sess.functions.clear()
-    collector.collect()
-    for _ in range(3):
-        np.testing.assert_array_equal(call(A, B), A + B)
+def test_a_function_outlives_its_session_and_goes_at_once(sess):
+    x = gc.placeholder("float32", ("n",), name="x")
+    v = gc.variable(np.ones(10, "f"), name="v")
+    other = gc.Session(sess.graph)
+    f = native(other, [x], x + v)
+    assert f.home.functions and sys.getrefcount(other) == 2
+    code, home = weakref.ref(f.native), weakref.ref(f.home)
+    del other
+    np.testing.assert_array_equal(f(A), A + 1)
+    collector.disable()
+    try:
+        del f
+        assert code() is None and home() is None
+    finally:
+        collector.enable()
 
 
 @needs_layout
 def test_references_are_balanced(sess):
     x = sess.graph.placeholders.get("x") or gc.placeholder("float32", ("n",), name="x")
-    i = gc.placeholder("int64", ("k",), name="i")
-    f = native(sess, [x, i], [gc.take(x, i), gc.sum(x), x * 2])
+    i, k = gc.placeholder("int64", ("k",), name="i"), gc.placeholder("float32", (), name="k")
+    f = native(sess, [x, i, k], [gc.take(x, i), gc.sum(x), x * k])
     good, bad = np.array([0, 1]), np.array([0, 99])
     outs = [np.empty(2, "f"), np.empty((), "f"), np.empty(10, "f")]
-    things = [A, good, bad, *outs, np.ndarray, np.dtype("f"), None, f.fast]
+    numbers = [1.5, 12345, True, np.float32(3), np.float64(4), np.ones((), "f")]
+    things = [A, good, bad, outs, *outs, tuple(outs), *numbers, np.ndarray, np.dtype("f"), np.dtype("i8"), None, f,
+              type(f), "out", f.home.lock.acquire]
 
     def calls():
         for _ in range(500):
-            f.fast(A, good)
-            f.fast(A, bad)
-            f.fast(A, good, *outs)
-            f.fast(A, bad, *outs)
-            f.fast(A, "x")
-            f.fast()
+            for number in numbers:
+                f(A, good, number)
+            f(A, good, 1, out=None)
+            f(A, good, 2, out=outs)
+            f(A, good, 3, out=tuple(outs))
+            for wrong in ((A, bad, 1), (A, "x", 2), (A,), (A, good, 1, outs)):
+                for out in (None, outs):
+                    with suppress(gc.GraphError):
+                        f(*wrong, out=out)
 
     calls()
     before = [sys.getrefcount(thing) for thing in things]

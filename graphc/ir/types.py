@@ -98,7 +98,8 @@ def to_storage(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
     """The array as native buffers hold it."""
     if dtype != "bfloat16":
         return np.asarray(array, storage_dtype(dtype))
-    return (round_bfloat16(array).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    bits = round_bfloat16(array).view(np.uint32) >> np.uint32(16)
+    return np.asarray(bits, np.uint16)  # of rank 0 too, where arithmetic gives a scalar
 
 
 def from_storage(array: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
