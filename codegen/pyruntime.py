@@ -16,9 +16,10 @@ import sys
 from typing import Any
 
 from .cache import Cache
+from .elf.load import HOST
 from .jit import content_key, loaded_image, made_image
 from .pyobjects import LENGTH, P, call_symbols, python_api
-from .target import target
+from .target import KNOWN, LEAST
 from .text import Function, Int, Module
 
 GATE = {"held": 0, "free": 1}  # words: how often the variables are locked; the first arena that is free
@@ -27,6 +28,7 @@ ALIGN = 64
 ROOM = ALIGN + 8 * len(LINKS)
 HUGE = 1 << 22  # bytes from which huge pages are asked for
 PAGE, ADVICE = 4096, 14  # MADV_HUGEPAGE of Linux
+HOSTS = {"x86_64": LEAST, "aarch64": KNOWN["aarch64"]}  # what every processor can run: LLVM is not asked for this one
 NAMES = ("graphc_slow", "graphc_take", "graphc_give", "graphc_free")
 
 
@@ -51,7 +53,7 @@ def runtime(cache: Cache) -> Runtime:
 
 
 def load_runtime(cache: Cache) -> Runtime:
-    module, host = Module(), target("native")
+    module, host = Module(), HOSTS[HOST]
     for write in (emit_slow, emit_take, emit_give, emit_free):
         write(module)
     text = module.text()
