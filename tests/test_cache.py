@@ -85,7 +85,7 @@ def test_damaged_files_count_as_absent(tmp_path: Path, damage: Callable[[bytes],
                 f = session.function([x], gc.exp(x) + gc.constant(np.linspace(0, 1, 5)))
                 results += [f(np.arange(5, dtype="float32")) for _ in range(2)]
             files = [path for path in tmp_path.iterdir() if path.suffix in (".o", ".plan")]
-            assert len(files) == 3
+            assert len(files) in (3, 4)  # the fourth is what all calls share, if this process had none yet
             for path in files:
                 path.write_bytes(damage(path.read_bytes()))
     assert len({r.tobytes() for r in results}) == 1
