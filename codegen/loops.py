@@ -77,10 +77,10 @@ def blocked(function: Function, start: Int, stop: Int, step: int, carry: Carry, 
 
 
 def lane_loop(lanes: Lanes, start: Int, stop: Int, steps: int, carry: Carry, values: Sequence[str], body: LaneBody,
-              cost: int | None) -> list[str]:
+              cost: int | None, *, has_rest: bool = True) -> list[str]:
     """`body(i, steps, mask, values)` takes `steps` vectors from index i on; under a mask it is one vector.
 
-    `cost` is the weight of one vector.
+    `cost` is the weight of one vector; `has_rest` is False where the length is known to be a multiple of the blocks.
     """
     function, width = lanes.function, lanes.count * steps
     trip_cost = None if cost is None else cost * steps
@@ -98,6 +98,8 @@ def lane_loop(lanes: Lanes, start: Int, stop: Int, steps: int, carry: Carry, val
         if rest:
             result = list(body(stop - rest, 1, constant_mask(lanes.count, rest), result))
         return result
+    if not has_rest:
+        return blocked(function, start, stop, width, carry, values, whole, None)
     length = function.sub(stop, start)
     middle_register = function.add(start, function.value(f"and i64 {length}, {-width}"))
     result = blocked(function, start, middle_register, width, carry, values, whole, None)

@@ -28,7 +28,7 @@ from .access import Frame, Point, accumulate, fetch_ahead, first_point, index_of
 from .collapse import EFFECTS, Facts, operands_of, trips
 from .loops import BUDGET, Carry, blocked, counted, lane_loop
 from .reduce import Reduction
-from .roles import row_steps
+from .roles import BLOCK, is_blocked, row_steps
 from .scalars import emit as emit_scalar
 from .shuffles import lane_numbers, splat_kind
 from .streams import distance, streams
@@ -75,6 +75,7 @@ class Writer:
         self.folds = any(self.kernel.ops[i].kind == "reduce" for i in self.facts.live)
         self.overwritten = overwritten_keeps(self.kernel, self.facts)
         self.memo: dict[object, list[str]] | None = None  # values of a row that stays in registers
+        self.limits: dict[int, tuple[Int, Int]] = {}  # axis -> the part of it that is being written
         self.states: dict[int, list[str]] = {}  # scan -> its running values
         self.steps = self.choice.factor  # vectors of a row in flight, in the pass that is being written
         self.ahead: dict[int, Int] = {}  # load -> how far ahead of it to fetch
@@ -85,7 +86,12 @@ class Writer:
         return self.frame.size(self.kernel.extents[axis])
 
     def bounds(self, axis: int) -> tuple[Int, Int]:
-        return ("%lo", "%hi") if axis == self.split else (0, self.extent(axis))
+        return self.limits.get(axis, ("%lo", "%hi") if axis == self.split else (0, self.extent(axis)))
+
+    def divides(self, steps: int, axis: int) -> bool:
+        """Whether nothing is left of the axis, or of a part of it, after blocks of so many steps."""
+        extent = self.kernel.extents[axis]
+        return isinstance(extent, int) and axis != self.split and extent % steps == 0
 
     def cost(self, axes: Sequence[int]) -> int | None:
         """Weight of a nest over these axes in vector operations; None where it is not known."""
@@ -130,11 +136,31 @@ class Writer:
         """The lanes and the unrolled axis where they are parallel, then the passes."""
         lanes, unroll = self.choice.lanes, self.choice.unroll
         if unroll is not None and unroll != lanes and unroll not in self.reduced:
-            self.over_rows(point, unroll)
+            if lanes is not None and is_blocked(self.kernel, self.facts, self.choice):
+                self.in_blocks(point, (lanes, unroll))
+            else:
+                self.over_rows(point, unroll)
         elif lanes is not None and lanes not in self.reduced:
             self.over_lanes(point, lanes, self.choice.factor if unroll == lanes else 1)
         else:
             self.passes(point)
+
+    def in_blocks(self, point: Point, axes: tuple[int, ...]) -> None:
+        """Square blocks of the tiles: every line of the cache that a block touches is used up while it is there."""
+        if not axes:
+            assert self.choice.unroll is not None
+            self.over_rows(point, self.choice.unroll)
+            return
+        axis, function = axes[0], self.frame.function
+        low, high = self.bounds(axis)
+
+        def block(first: Int, _: list[str]) -> list[str]:
+            end = function.add(first, BLOCK)
+            self.limits[axis] = first, end if self.divides(BLOCK, axis) else function.minimum(end, high)
+            self.in_blocks(point, axes[1:])
+            del self.limits[axis]
+            return []
+        function.loop(low, high, BLOCK, [], block)
 
     def over_lanes(self, point: Point, lanes: int, steps: int) -> None:
         low, high = self.bounds(lanes)
@@ -146,7 +172,8 @@ class Writer:
         cost = self.cost(self.reduced)
         if cost is not None:
             cost = cost * point.steps + (GATHER * self.gathers(lanes) if point.steps == 1 else 0)
-        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost)
+        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost,
+                  has_rest=not self.divides(self.lanes.count * steps, lanes))
 
     def gathers(self, lanes: int) -> int:
         """How many operations reach for their lanes one by one."""
@@ -158,8 +185,9 @@ class Writer:
         function, factor = self.frame.function, self.choice.factor
         lanes = None if self.choice.lanes in self.reduced else self.choice.lanes
         low, high = self.bounds(unroll)
-        whole = function.mul(function.floordiv(function.sub(high, low), factor), factor)
-        middle = function.add(low, whole)
+        middle = high
+        if not self.divides(factor, unroll):
+            middle = function.add(low, function.mul(function.floordiv(function.sub(high, low), factor), factor))
 
         def rows(count: int) -> Callable[[Int, list[str]], list[str]]:
             def body(index: Int, _: list[str]) -> list[str]:
@@ -174,7 +202,8 @@ class Writer:
         cost = self.cost(self.reduced if lanes is None else (*self.reduced, lanes))
         cost = None if cost is None else cost * factor
         counted(function, low, middle, factor, Carry(), [], rows(factor), cost)
-        counted(function, middle, high, 1, Carry(), [], rows(1), cost)  # no more code than a block
+        if not self.divides(factor, unroll):
+            counted(function, middle, high, 1, Carry(), [], rows(1), cost)  # no more code than a block
 
     # -- values --
     def settle(self, point: Point, numbers: Sequence[int], stage: int) -> None:

@@ -3,7 +3,7 @@
 The cost model, in vector operations:
     lanes    the axis along which most elements are contiguous; a strided one costs three (a gather); stores count twice
              rows shorter than a vector lie one per lane
-    steps    four, two of heavy polynomials, more where sums walk down columns (long pieces of a row for the prefetcher)
+    steps    four, two of heavy polynomials, more where passes walk down columns and write, or a row is short
              several rows where a row is a few vectors; a square tile where the contiguous axes of two operands differ
 """
 
@@ -20,6 +20,7 @@ from .target import Target
 from .vectors import FLOATS, REGISTER, kind_bits
 
 ASSUMED = 256  # extent of an axis whose length is not known before run time
+BLOCK = 64  # rows and columns of a block of tiles: its lines fit in the caches, even where they share few sets
 TILE = 16  # a tile of more rows would be too much code
 LIGHT_STEPS = 4  # of what is no heavy polynomial
 SMALL = 4096  # weighted element operations below which a static kernel is one piece for one thread
@@ -124,6 +125,13 @@ def choose(kernel: Kernel, known: Facts, target: Target) -> Choice:
     return Choice(lanes, unroll, kernel.schedule.factor or factor, count)
 
 
+def is_blocked(kernel: Kernel, known: Facts, choice: Choice) -> bool:
+    """Whether tiles that are transposed in registers are taken in square blocks, both axes being long."""
+    if choice.unroll is None or choice.lanes is None or known.reduced or 2 * choice.factor < choice.count:
+        return False
+    return min(size_guess(kernel.extents[a]) for a in (choice.lanes, choice.unroll)) >= 2 * BLOCK
+
+
 def _tile(extent: int | Dim, count: int, factor: int, *, shrinks: bool) -> tuple[int, int]:
     """Lanes and steps of a tile: not too large, and no longer than the rows that lie in it."""
     if factor == count > TILE:
@@ -188,9 +196,8 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
             return rows[-1], steps
     elif any(op.map and op.map.strides[lanes] not in (0, 1) for op in kernel.ops):
         return lanes, 1  # a gather fills the load ports by itself
-    elif known.scan is None and steps == 4 and _is_long(kernel, known) and not _writes_rows(kernel, known):
-        # Walking down columns: long pieces of every row, for the prefetcher.
-        steps = 16 if known.weight <= 8 else 8 if wide else 4
+    elif _is_long(kernel, known):
+        steps = _column_steps(kernel, known, -(-extent // count), wide=wide)
     return lanes, max(1, min(steps, -(-extent // count)))
 
 
@@ -203,6 +210,21 @@ def row_steps(kernel: Kernel, choice: Choice, weight: float) -> int:
     """Vectors in flight in a pass of this weight along the lanes."""
     extent = kernel.extents[choice.lanes] if choice.lanes is not None else 1
     return max(1, min(steps_of(weight), -(-size_guess(extent) // choice.count)))
+
+
+def _column_steps(kernel: Kernel, known: Facts, vectors: int, *, wide: bool) -> int:
+    """Where passes walk down columns, how many vectors of a row go together.
+
+    All of a short row, for then memory is read from end to end.  Else few where rows are only read, as many misses are
+    on their way then, and long pieces where they are written too.
+    """
+    if not wide or known.weight > 60:
+        return LIGHT_STEPS
+    if vectors <= 16:
+        return 16
+    if not _writes_rows(kernel, known):
+        return LIGHT_STEPS
+    return 16 if known.weight <= 16 else 8
 
 
 def _is_long(kernel: Kernel, known: Facts) -> bool:

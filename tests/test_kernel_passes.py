@@ -1,16 +1,20 @@
-"""What passes over rows do on their own: maxima that may drop NaN, steps in flight, prefetches."""
+"""What kernels do to be fast: maxima that may drop NaN, prefetches, blocks of tiles."""
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
 import pytest
-from kernel_cases import Builder, D, N, adam, bias, folded, layer_norm, reference, softmax
+from kernel_cases import Builder, D, N, adam, bias, folded, layer_norm, reference, softmax, transpose
+from native import executable_targets
 from native_kernel import Native
 
 from codegen.nans import with_fast_maxima
+from codegen.roles import BLOCK
 from codegen.streams import AHEAD, LONGEST_ROW
+from graphc.ir.dims import Dim
 from graphc.ir.plan import Kernel
 
 
@@ -114,3 +118,27 @@ def test_lines_fetch_a_page_ahead():
 def test_what_needs_no_prefetch():
     assert not prefetches(softmax(16, 64))  # stays in cache
     assert not prefetches(bias(4096, 1024))  # waits for memory anyhow
+
+
+def sum_of_transposes(n: int | Dim, d: int | Dim) -> Kernel:
+    """One operand lies along the result's rows, the other across them."""
+    b = Builder((n, d), ("float32",) * 3)
+    b.store(2, b.f("add", b.load(0), b.load(1, (1, n))))
+    return b.kernel()
+
+
+@pytest.mark.parametrize("target", executable_targets())
+def test_transposes_in_blocks(target):
+    """Lengths that are multiples of the blocks or not, known or not, whole and in pieces."""
+    long = 2 * BLOCK
+    sizes = [(long, 3 * BLOCK), (long + 16, long + 32), (long + 1, long + 77), (long + 40, 5), (0, long), (long, 0)]
+    rng = np.random.default_rng(1)
+    for build, (n, d) in itertools.product((transpose, sum_of_transposes), sizes):
+        arrays = [rng.random(n * d, np.float32) for _ in range(len(build(1, 1).arguments))]
+        wanted = [a.copy() for a in arrays]
+        reference(build(n, d), {}, wanted)
+        for native, values in ((Native(build(n, d), target), {}), (Native(build(N, D), target), {"n": n, "d": d})):
+            for pieces in (1, 5):
+                arrays[-1][:] = -1
+                native(values, *arrays, pieces=pieces)
+                assert (arrays[-1] == wanted[-1]).all()
