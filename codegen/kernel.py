@@ -9,7 +9,7 @@ Every buffer is one argument.  Pieces of lo..hi give the same bits as one call.
 from __future__ import annotations
 
 from graphc.ir.dims import Dim, symbols_of
-from graphc.ir.plan import Kernel
+from graphc.ir.plan import Kernel, is_straight
 
 from .access import Frame
 from .collapse import Facts, collapse, facts
@@ -17,6 +17,7 @@ from .nans import with_fast_maxima
 from .nest import Writer
 from .roles import choose, split_axis
 from .sizes import environment, symbol_register
+from .straight import emit_straight
 from .target import Target
 from .text import Function, Module
 from .vectors import Lanes
@@ -55,6 +56,9 @@ def split_extent(kernel: Kernel) -> int | Dim:
 
 def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> None:
     merged, known, split = _shape(kernel)
+    if is_straight(merged):
+        emit_straight(module, merged, target, name)
+        return
     merged = with_fast_maxima(merged)
     choice = choose(merged, known, target)
     symbols = kernel_symbols(kernel)

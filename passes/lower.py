@@ -1,12 +1,13 @@
 """Graph -> program: the last pass.  What comes out holds no nodes (`graphc.ir.plan`).
 
     outputs, updates  --roots, groups-->  kernels over nodes  --schedule, memory-->  steps over buffers
+                      --straight-->       (small and static: kernels without axes)
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir.dims import Dim, product, symbols_of
@@ -38,6 +39,7 @@ from .pieces import piecewise_kernels
 from .products import contraction_step
 from .roots import is_leaf
 from .schedule import schedule
+from .straight import straight_drafts
 
 Step = KernelStep | RangeStep | CopyStep
 
@@ -62,17 +64,24 @@ def without_reshape(node: Node) -> Node:
 
 
 def lower(request: Request, observe: Callable[[Fusion], None] | None = None) -> Program:
-    """The program of optimised nodes; `observe` is told what fusion made of them."""
+    """The program of optimised nodes; `observe` is told what fusion made of them, where loops are."""
     outputs = [without_reshape(node) for node in request.outputs]
     updates = [(variable, without_reshape(value)) for variable, value in request.updates]
     targets = [*outputs, *(value for _, value in updates)]
+    steps = straight_drafts(targets, [value for _, value in updates])
+    if steps is None:
+        steps = loop_drafts(targets, {value: variable for variable, value in updates if not is_leaf(value)}, observe)
+    return Assembly(request, outputs, updates, steps).program()
+
+
+def loop_drafts(targets: Sequence[Node], becomes: Mapping[Node, Node],
+                observe: Callable[[Fusion], None] | None) -> list[Draft]:
+    """Kernels with loops, in an order that works; `becomes` says which variables new values replace."""
     fusion = fuse(targets, cases_of(targets))
     if observe is not None:
         observe(fusion)
     drafts = [draft for group in fusion.groups for draft in drafts_of(group, fusion.roots, fusion.stored)]
-    becomes = {value: variable for variable, value in updates if not is_leaf(value)}
-    steps = schedule(drafts, becomes)
-    return Assembly(request, outputs, updates, steps).program()
+    return schedule(drafts, becomes)
 
 
 def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from graphc.ir.dims import Dim, maximum, product
 from graphc.ir.node import Node
-from graphc.ir.plan import Contraction, KernelOp, Map
+from graphc.ir.plan import Contraction, Kernel, KernelOp, Map, is_straight
 from graphc.ir.types import itemsize
 
 from .builder import Draft, Place
@@ -101,6 +101,8 @@ def fits_in_place(step: Draft, operand: Place, root: Node) -> bool:
     kernel = step.kernel
     if operand.dtype != root.dtype or operand.shape != root.shape:
         return False
+    if isinstance(kernel, Kernel) and is_straight(kernel):
+        return True
     source, target = position(step, operand), position(step, root)
     if isinstance(kernel, Contraction) and source in (kernel.a.argument, kernel.b.argument):
         return False

@@ -66,7 +66,7 @@ def test_moves_and_comparisons():
 def test_scans():
     x = gc.placeholder("float64", (7,))
     counts = count_operations(gc.cumsum(x))
-    assert counts == {"add": 7, "mul": 7}
+    assert counts == {"add": 7}  # straight-line code, which folds the factors of 1
 
 
 def test_nothing_to_compute():

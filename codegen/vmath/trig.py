@@ -126,6 +126,13 @@ def cos(m: Real, x: str) -> str:
     return finite_or_nan(m, x, _turn(m, turned(m, *reduce(m, x)), ahead=1))
 
 
+def sin_cos(m: Real, x: str) -> tuple[str, str]:
+    """Both, with the bits of `sin` and `cos`, from one reduction."""
+    parts = turned(m, *reduce(m, x))
+    sine = keep_tiny(m, x, _turn(m, parts, ahead=0), limit=2.0 ** (-m.mantissa / 2 - 2))
+    return finite_or_nan(m, x, sine), finite_or_nan(m, x, _turn(m, parts, ahead=1))
+
+
 def tan(m: Real, x: str) -> str:
     result = tangent(m, turned(m, *reduce(m, x)))
     return finite_or_nan(m, x, keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2)))

@@ -44,6 +44,8 @@ WEIGHTS: dict[str, float] = {
     "erf": 25, "erfc": 45, "lgamma": 220, "digamma": 170, "polygamma": 300,
 }
 
+HEAVY = 12.0  # from here on one vector of several results is cheaper than scalars, packing included
+
 
 def weight(op: str) -> float:
     """The cost of an op by its name; 1 for an op of the graph that is none of a kernel's, such as a reduction."""

@@ -21,7 +21,8 @@ each value depends on.  Loads and stores have affine maps; a reduction drops axe
     and every elementwise op of the op table by its name, `value` holding its static parameter if it has one
 
 All reductions of a kernel reduce over the same axes.  A value that is loaded and stored in place is one argument
-with equal maps.  Invariants are checked by `graphc.ir.verify`.
+with equal maps.  A kernel without axes whose places are all known is **straight**: every operation runs once, and
+whatever it reads of an argument it reads before it writes there.  Invariants are checked by `graphc.ir.verify`.
 """
 
 from __future__ import annotations
@@ -237,6 +238,14 @@ class Border:
     def of(cls, program: Program, arena: int | Dim) -> Border:
         return cls(program.name, program.symbols, program.inputs, program.outputs, program.state, arena,
                    program.checks, program.messages)
+
+
+def is_straight(kernel: Kernel) -> bool:
+    """Whether it has no axes and only elementwise operations at places known now."""
+    return not kernel.extents and all(
+        op.kind not in ("keep", "reduce", "second", "scan", "accumulate", "iota") and not isinstance(op.value, Dim)
+        and (op.map is None or (isinstance(op.map.offset, int) and not op.map.indices and not op.map.guards))
+        for op in kernel.ops)
 
 
 def taken(when: Iterable[Case]) -> int | Dim:

@@ -24,9 +24,10 @@ from graphc.ir import build
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node, located
 
+from ...elements import Elements
 from .accumulate import Wanted, accumulate, entries, everything, improved, operations
 from .build import cost_of_nodes, nodes_of
-from .expand import Elements, Expanded, assembled, elements, expand
+from .expand import Expanded, assembled, elements, expand
 from .factors import factored
 from .graph import Order, cost_of
 from .heuristics import forward, reverse
