@@ -1,4 +1,4 @@
-"""Straight-line programs with every buffer and the arena between pages that fault; a child process, for a fault ends it."""
+"""Straight-line programs with every buffer and the arena between pages that fault, in a child process."""
 
 from __future__ import annotations
 

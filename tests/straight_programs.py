@@ -77,6 +77,11 @@ UNARY = ("tanh", "sin", "cos", "exp", "abs", "negative", "square", "sigmoid", "f
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "arctan2", "hypot")
 
 
+def moved(x: Node, y: Node, which: int) -> Node:
+    return [lambda: x[::-1], lambda: gc.concatenate([x[1:], y[:1]]), lambda: gc.cumsum(gc.tanh(x)),
+            lambda: x * gc.max(y), lambda: gc.outer(x, y)[0]][which]()
+
+
 def random_program(seed: int) -> Program:
     """Elementwise ops, movement and sums over vectors of up to 7 elements."""
     rng = np.random.default_rng([seed, 77])
@@ -94,7 +99,6 @@ def random_program(seed: int) -> Program:
         elif step == 4:
             made = gc.where(x > y * 0.5, x, gc.roll(y, 1)) + gc.tanh(gc.sum(gc.tanh(y)))
         else:
-            made = [lambda: x[::-1], lambda: gc.concatenate([x[1:], y[:1]]), lambda: gc.cumsum(gc.tanh(x)),
-                    lambda: x * gc.max(y), lambda: gc.outer(x, y)[0]][int(rng.integers(0, 5))]()
+            made = moved(x, y, int(rng.integers(0, 5)))
         nodes.append(made)
     return inputs, [nodes[-1], nodes[-3], gc.sum(nodes[-2])]
