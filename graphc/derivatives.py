@@ -26,7 +26,7 @@ from passes.stabilise import stabilise
 Nodes = Sequence[Node]
 UNCONNECTED = ("zero", "error")
 ORDERS = ("auto", "forward", "reverse")
-QUICK = 0.2  # seconds that a plan may take to be searched where nobody asked for one
+QUICK = 0.05  # seconds that a plan may take to be searched where nobody asked for one
 
 
 # -- gradients and products --

@@ -20,7 +20,7 @@ from passes.jacobian.elimination import jacobian_maps
 from passes.jacobian.engines import SCALAR, arithmetic, tensor_arithmetic
 from passes.jacobian.orders import RULES, folded, greedy, subset_dp
 from passes.jacobian.forms import form_graph, forms_for
-from passes.jacobian.plan import executed
+from passes.jacobian.plan import executed, plan_of
 from passes.jacobian.pricing import dense_results, exact_price
 from passes.jacobian.tensor import ghosted, linearised
 from passes.stabilise import stabilise
@@ -342,3 +342,20 @@ def test_plans_do_not_depend_on_hashes():
     found = {subprocess.run([sys.executable, "-c", PROGRAM], env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
                             capture_output=True, text=True).stdout for seed in ("1", "2")}
     assert len(found) == 1 and found.pop().strip()
+
+
+# -- when nothing else is searched --
+def test_far_better_scalar_code_ends_the_search():
+    """A robot's arm: the plan is scalar code, its rivals are the sweeps, and it is no dearer than a search for longer."""
+    with gc.Graph():
+        q = gc.placeholder("float64", (4,), name="q")
+        x = y = gc.constant(0.0)
+        angle = gc.constant(0.0)
+        for k in range(4):
+            angle = angle + q[k] * (k + 1.0)
+            x, y = x + gc.cos(angle) * 0.5, y + gc.sin(angle) * x
+        linear = linearised([gc.stack([x, y])], [q])
+        quick, long = plan_of(linear, budget=0.05), plan_of(linear, budget=1.0)
+    assert quick.engine == long.engine == SCALAR
+    assert {rival.name for rival in quick.rejected} == {"forward", "reverse"}
+    assert quick.multiplications <= min(estimate(rival.multiplications) for rival in quick.rejected)

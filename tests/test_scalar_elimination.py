@@ -200,9 +200,9 @@ def test_published_products(name):
     (ahead, back, goal), _ = FIGURES[name]
     dag = traced(name)
     assert cost_of(dag, forward(dag)) == ahead and cost_of(dag, reverse(dag)) == back
-    start = time.perf_counter()
+    start = time.process_time()
     assert best(dag, 5.0).cost <= goal
-    assert time.perf_counter() - start < 10  # some 3 s where nothing else runs
+    assert time.process_time() - start < 10  # some 3 s where nothing else runs
     merged = problem(name)
     assert best(linearise(stabilise(merged.ys), merged.xs).dag, 1.0).cost <= goal
 

@@ -40,8 +40,7 @@ def candidates(forms: Forms, linear: Linear[Form], memory: int | None, budget: f
                threads: int = 1) -> Iterator[Candidate]:
     """All rivals, the sweeps first."""
     inner = linear.inner
-    sweeps = [Candidate("forward", inner), Candidate("reverse", inner[::-1])]
-    yield from sweeps if elements(linear, linear.sources) < elements(linear, linear.sinks) else sweeps[::-1]
+    yield from sweeps(linear)
     if len(inner) < 2 or is_cheap(forms, linear):
         return
     first = folded(forms, linear) if len(inner) <= GREEDY_VERTICES else ()
@@ -49,6 +48,12 @@ def candidates(forms: Forms, linear: Linear[Form], memory: int | None, budget: f
     yield from restarts(linear)
     if len(inner) <= GREEDY_VERTICES:
         yield from searched(forms, linear, first, budget)
+
+
+def sweeps(linear: Linear[Form]) -> list[Candidate]:
+    """Forward and reverse, first that which is preferred among equals."""
+    found = [Candidate("forward", linear.inner), Candidate("reverse", linear.inner[::-1])]
+    return found if elements(linear, linear.sources) < elements(linear, linear.sinks) else found[::-1]
 
 
 def elements(linear: Linear[Form], ends: Iterable[int | None]) -> int:

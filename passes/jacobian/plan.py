@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from graphc.ir.build import choose
@@ -24,7 +24,7 @@ from graphc.ir.linmap.term import Size
 from graphc.ir.node import Node
 from graphc.ir.plan import Condition
 
-from .candidates import STEPS_A_SECOND, Candidate, candidates
+from .candidates import STEPS_A_SECOND, Candidate, candidates, is_cheap, sweeps
 from .elimination import jacobian_maps
 from .engines import SCALAR, Engine, built, coloured, scalar_code, tensor_arithmetic
 from .explain import explained, formula_of, latex_of
@@ -37,6 +37,7 @@ from .tensor import Edge, Linear, Pair, ghosted, has_opaque
 CONTENDERS = 4  # candidates near the best that are priced exactly
 NEAR = 1.5  # times the best price on forms: farther ones are not
 FAR = 4.0  # times the best price: a sweep that is farther off cannot win by what forms do not see
+AHEAD = 0.8  # times the arithmetic of the better sweep: where scalar code takes less, nothing else is searched
 SEARCHED = 200  # inner vertices up to which a local search follows
 
 
@@ -146,8 +147,6 @@ class Limits(NamedTuple):
 
 
 def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: Limits, structure: Hashable) -> Plan:
-    found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
-    found += locally(forms, shapes, found, limits.budget)
     ghosts_of, ghosts = ghosted(linear)
     known: dict[tuple[int, ...], Price] = {}
 
@@ -156,6 +155,14 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
             known[c.order] = exact_price(ghosts_of, ghosts, c.order, limits.threads)
         return known[c.order]
 
+    scalar = cache(lambda: scalar_code(linear, limits.budget))
+    if limits.threads == 1 and limits.memory is None and not is_cheap(forms, shapes):
+        e = scalar()
+        if e is not None and (why := far_ahead(e, shapes, linear)):
+            return Plan(e.name, e.order, e.multiplications, 0, e.nbytes, UNPROVEN, ghosts_of, tuple(sweeps(shapes)),
+                        pricing, structure, (why, e.note), engine=e.name)
+    found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
+    found += locally(forms, shapes, found, limits.budget)
     few = [c for _, c in found] if limits.threads > 1 else contenders(found)
     chosen = least(few, pricing, limits.memory) or least([c for _, c in found], pricing, limits.memory)
     if chosen is None:
@@ -165,12 +172,18 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
     plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
                 proof(chosen, found, limits, pricing), ghosts_of, rivals, pricing, structure, notes,
                 choices(found, pricing, limits.memory))
-    return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits)
+    return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits, scalar())
 
 
-def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits) -> Plan:
+def far_ahead(e: Engine, shapes: Linear[Form], linear: Linear[LinMap]) -> str:
+    """Why nothing else is searched: scalar code takes so much less than both sweeps that little is left to save."""
+    name, other = min(((c.name, tensor_arithmetic(linear, c.order)) for c in sweeps(shapes)), key=lambda pair: pair[1])
+    return comparison(e, name, other) if e.arithmetic <= AHEAD * other else ""
+
+
+def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits, scalar: Engine | None) -> Plan:
     """The plan, or that of another engine where this is better."""
-    engines = [e for e in (scalar_code(linear, limits.budget), *coloured(linear)) if e is not None]
+    engines = [e for e in (scalar, *coloured(linear)) if e is not None]
     own = Candidate(plan.name, plan.order)
     for e in engines:
         if (limits.memory is None or e.nbytes <= limits.memory) and (why := advantage(e, plan, linear)):
@@ -181,12 +194,16 @@ def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits) -> Plan:
     return replace(plan, others=tuple(others))
 
 
+def comparison(e: Engine, name: str, other: int) -> str:
+    return (f"{e.arithmetic} operations of arithmetic, values and Jacobian together; {name} of the tensor graph takes "
+            f"{other}")
+
+
 def advantage(e: Engine, plan: Plan, linear: Linear[LinMap]) -> str:
     """Why an engine is better: scalar code by the arithmetic of values and Jacobians, sweeps by multiplications."""
     if e.name == SCALAR:
         other = tensor_arithmetic(linear, plan.order)
-        return "" if e.arithmetic >= other else (f"{e.arithmetic} operations of arithmetic, values and Jacobian "
-                                                 f"together; {plan.name} of the tensor graph takes {other}")
+        return "" if e.arithmetic >= other else comparison(e, plan.name, other)
     if plan.engine == SCALAR or e.multiplications >= estimate(plan.multiplications):
         return ""
     return f"{e.multiplications} multiplications; {plan.name} takes {plan.multiplications}"

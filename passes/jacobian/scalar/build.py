@@ -48,6 +48,7 @@ class Emission:
     expressions: Expressions
     given: set[int]
     signs: Signs = field(default_factory=dict)
+    fixed: dict[int, tuple[Node, int] | None] = field(default_factory=dict)  # what `known` said
 
     def turned(self, rows: Sequence[int], wanted: Sequence[int]) -> frozenset[int]:
         """The rows that are written the other way round: single ones, then all of one result, as that saves signs."""
@@ -87,9 +88,10 @@ class Emission:
         return found
 
     def negations(self, rows: Sequence[int], wanted: Sequence[int], turned: frozenset[int]) -> int:
+        signs, sign = self.signs, self.sign
         for row in rows:
-            self.signs[row] = self.sign(row, row in turned)
-        return len({value for value in wanted if self.needs_negation(value)})
+            signs[row] = sign(row, row in turned)
+        return sum([self.needs_negation(value) for value in set(wanted)])
 
     def needs_negation(self, value: int) -> bool:
         row, nodes = value >> 1, self.expressions.nodes
@@ -99,6 +101,11 @@ class Emission:
 
     def known(self, row: int) -> tuple[Node, int] | None:
         """The node that computes the row, and its sign, where it is not to be built: it is there, or no arithmetic."""
+        if row not in self.fixed:
+            self.fixed[row] = self.found(row)
+        return self.fixed[row]
+
+    def found(self, row: int) -> tuple[Node, int] | None:
         if row not in self.given and self.expressions.rows[row][0] in COUNTED:
             return None
         nodes = self.expressions.nodes

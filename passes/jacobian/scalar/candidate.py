@@ -121,7 +121,7 @@ def scalar_candidate(ys: Sequence[Node], xs: Sequence[Node], budget: float = 1.0
     else:
         form = next((form for form in forms if sorted(order) == list(form.dag.free)), linear)
         tried, fewest, proven = [(form, tuple(order))], cost_of(form.dag, order), False
-    cost, values, chosen, linear = min((priced(form, one, wanted) for form, one in tried), key=lambda found: found[0])
+    cost, values, chosen, linear = cheapest(tried, wanted)
     places = tuple((r, c) for r in range(len(linear.rows)) for c in range(len(linear.columns)) if wanted(r, c))
     published = cost_of(linear.dag, chosen)
     return ScalarCandidate(linear, chosen, places, values, (cost + linear.negations) * linear.ys[0].size, published,
@@ -151,17 +151,26 @@ def searched(linear: Linear, budget: float, wanted: Wanted, seed: int) -> tuple[
     return list(dict.fromkeys([best.order, *found, *ranked[:KEPT], forward(dag), reverse(dag)])), best.proven
 
 
-def priced(linear: Linear, order: Order, wanted: Wanted) -> tuple[int, tuple[int, ...], Order, Linear]:
-    """The operations left of an order, and the values to emit: as they came, or with common factors taken out.
+Priced = tuple[int, tuple[int, ...], Order, Linear]  # operations, the values to emit, their order and their graph
 
-    They are values of expressions of their own, so that they depend on the order alone, not on what was tried before.
+
+def cheapest(tried: Sequence[tuple[Linear, Order]], wanted: Wanted) -> Priced:
+    """The first of those that leave fewest operations: as they came, or with common factors taken out.
+
+    The values are of expressions of their own, so that they depend on the order alone, not on what was tried before.
     """
-    linear = replace(linear, expressions=linear.expressions.copy())
-    plain = entries(accumulate(linear, order), wanted)
-    forms = [plain, factored(linear.expressions, plain, linear.values)]
-    cost, form = min(((cost_of_nodes(linear.expressions, form, linear.values), form) for form in forms),
-                     key=lambda found: found[0])
-    return cost, tuple(form), order, linear
+    best: Priced | None = None
+    for linear, order in tried:
+        linear = replace(linear, expressions=linear.expressions.copy())
+        plain = entries(accumulate(linear, order), wanted)
+        for form in (plain, factored(linear.expressions, plain, linear.values)):
+            if best is not None and linear.expressions.count([*linear.values, *form]) >= best[0]:
+                continue  # signs only add to this
+            cost = cost_of_nodes(linear.expressions, form, linear.values)
+            if best is None or cost < best[0]:
+                best = cost, tuple(form), order, linear
+    assert best is not None
+    return best
 
 
 def flat(parts: Sequence[Elements]) -> list[Node]:
