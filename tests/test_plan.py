@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from benchmarks.formulas import arm_frames
 import graphc as gc
 from graphc.derivatives import hessian, jacobian, plan_jacobian
 from graphc.ir.dims import evaluate
@@ -346,16 +347,12 @@ def test_plans_do_not_depend_on_hashes():
 
 # -- when nothing else is searched --
 def test_far_better_scalar_code_ends_the_search():
-    """A robot's arm: the plan is scalar code, its rivals are the sweeps, and it is no dearer than a search for longer."""
+    """An arm with six joints: its rivals are the sweeps alone, and a search for longer finds nothing better."""
     with gc.Graph():
-        q = gc.placeholder("float64", (4,), name="q")
-        x = y = gc.constant(0.0)
-        angle = gc.constant(0.0)
-        for k in range(4):
-            angle = angle + q[k] * (k + 1.0)
-            x, y = x + gc.cos(angle) * 0.5, y + gc.sin(angle) * x
-        linear = linearised([gc.stack([x, y])], [q])
-        quick, long = plan_of(linear, budget=0.05), plan_of(linear, budget=1.0)
+        q = gc.placeholder("float64", (6,), name="q")
+        rows = arm_frames([q[k] for k in range(6)], gc.sin, gc.cos)[-1]
+        linear = linearised([gc.stack([row[3] for row in rows])], [q])
+        quick, long = plan_of(linear, budget=0.05), plan_of(linear, budget=0.5)
     assert quick.engine == long.engine == SCALAR
     assert {rival.name for rival in quick.rejected} == {"forward", "reverse"}
     assert quick.multiplications <= min(estimate(rival.multiplications) for rival in quick.rejected)
