@@ -3,7 +3,7 @@
     gc.compile_library("build", "digits", {
         "predict": gc.signature([x], logits),
         "train_step": gc.signature([x, t], loss, updates=updates)}, session=sess)
-    build/libdigits.so   build/digits.h   build/digits.pc
+    build/libdigits.so   build/digits.h   build/digits.pc   build/digits-config.cmake
 
 Variables that no entry updates become read-only data of the library, with the values of the session; without a session,
 and where an entry updates them, they are members of `struct digits_state`, in the order of the graph.
@@ -98,7 +98,8 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
                     session: Session | None = None, *, targets: Sequence[str] = (), freestanding: bool = False,
                     **options: Any) -> Path:
-    """Writes lib<name>.so, <name>.h and <name>.pc into the folder, all or none; returns the path of the first.
+    """Writes lib<name>.so and <name>.h into the folder, and <name>.pc and <name>-config.cmake, by which pkg-config and
+    CMake find them; all or none.  Returns the path of the first.
 
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
     With `targets=["x86-64-v4", "x86-64-v3"]` the file has code for each, and uses the first that the processor it is
@@ -168,8 +169,9 @@ def check_folder(folder: str | os.PathLike[str], name: str) -> Path:
     return place
 
 
-def file_names(name: str) -> tuple[str, str, str]:
-    return f"lib{name}.so", f"{name}.h", f"{name}.pc"
+def file_names(name: str) -> tuple[str, ...]:
+    """The shared object, its header, and what tells pkg-config and CMake where they are."""
+    return f"lib{name}.so", f"{name}.h", f"{name}.pc", f"{name}-config.cmake"
 
 
 # -- the plan --
@@ -333,23 +335,32 @@ Version: {version}
 Libs: -L${{prefix}} -l{name}
 Cflags: -I${{prefix}}
 """
+CMAKE = """# {name}: functions compiled by graphc; find_package({name}) makes the target {name}::{name}.
+if(NOT TARGET {name}::{name})
+  add_library({name}::{name} SHARED IMPORTED)
+  set_target_properties({name}::{name} PROPERTIES
+    IMPORTED_LOCATION "${{CMAKE_CURRENT_LIST_DIR}}/lib{name}.so"
+    IMPORTED_SONAME "lib{name}.so"
+    INTERFACE_INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_LIST_DIR}}")
+endif()
+"""
 
 
 def write_files(place: Path, name: str, linked: Linked, header: str) -> Path:
     """All files under temporary names first, then their own: where anything fails, nothing has changed."""
-    shared, h, pc = file_names(name)
+    shared, h, pc, cmake = file_names(name)
     mark = f".{secrets.token_hex(8)}.tmp"
-    texts = {h: header, pc: PC.format(name=name, version="1")}
+    texts = {h: header, pc: PC.format(name=name, version="1"), cmake: CMAKE.format(name=name)}
     try:
         place.mkdir(parents=True, exist_ok=True)
         try:
             linked.write(place / (shared + mark), shared)
             for file, text in texts.items():
                 (place / (file + mark)).write_text(text, encoding="utf-8", newline="\n")
-            for file in (h, pc, shared):
+            for file in (*texts, shared):
                 os.replace(place / (file + mark), place / file)
         finally:
-            for file in (shared, h, pc):
+            for file in (shared, *texts):
                 (place / (file + mark)).unlink(missing_ok=True)
     except OSError as fault:
         raise GraphError(f"compile_library: cannot write to {os.fspath(place)!r}: {fault.strerror or fault}") from fault

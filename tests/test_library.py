@@ -537,7 +537,7 @@ def test_bad_folders(tmp_path):
         (tmp_path / "ok.h").mkdir()
         refused(tmp_path, "ok", good, "is a folder")
         path = gc.compile_library(tmp_path / "new" / "deep", "ok", good)
-        assert sorted(p.name for p in path.parent.iterdir()) == ["libok.so", "ok.h", "ok.pc"]
+        assert sorted(p.name for p in path.parent.iterdir()) == ["libok.so", "ok-config.cmake", "ok.h", "ok.pc"]
         if os.geteuid():
             (tmp_path / "closed").mkdir(mode=0o555)
             refused(tmp_path / "closed", "ok", good, "cannot be written")

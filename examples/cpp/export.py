@@ -1,0 +1,35 @@
+"""Writes what examples/cpp/train.cpp needs: the digits network with its training step as a library, and the data.
+
+    python examples/cpp/export.py build
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+
+import numpy as np
+
+import graphc as gc
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from digits import data, network
+
+
+def main(folder: str = "build", target: str = "native") -> Path:
+    """Writes the library with its header and digits.bin; returns the library's path."""
+    place = Path(folder)
+    pixels, labels, _, _ = data()
+    x, t, logits, loss = network()
+    updates = gc.optim.Adam(2e-3).minimize(loss)
+    with gc.Session(target=target) as sess:
+        path = gc.compile_library(place, "digits", {
+            "predict": gc.signature([x], [logits], names=["logits"]),
+            "train_step": gc.signature([x, t], [loss], updates=updates, names=["loss"])}, session=sess)
+    (place / "digits.bin").write_bytes(np.int32(len(labels)).tobytes() + pixels.tobytes() + labels.tobytes())
+    print(f"{path} and {place / 'digits.bin'}: {len(labels)} digits")
+    return path
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
