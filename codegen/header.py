@@ -136,7 +136,7 @@ def _status_text(prefix: str) -> str:
 
 def _state_text(library: CLibrary) -> str:
     members = "\n".join(f"{_member_comment(item)}\n    {item.ctype} *{item.name};" for item in library.state)
-    origin = f"of the caller, or of {library.name}_new" if library.has_files else "of the caller"
+    origin = f"of the caller, of {library.name}_new or {library.name}_map" if library.has_files else "of the caller"
     head = _block_comment([f"The variables: each member points to an array {origin}. Entries that take the state "
                            "read these arrays, and update those that they say they update."])
     functions = [_state_function(library, *row) for row in STATE_FUNCTIONS] if library.has_files else []
@@ -146,7 +146,7 @@ def _state_text(library: CLibrary) -> str:
 STATE_FUNCTIONS = (  # result, last part of the name, parameters, comment; P is the library's name
     ("int32_t", "new", ("struct P_state **state",),
      "A new state with the variables' first values, zeros where there are none; all of it is one block of memory."),
-    ("void", "free", ("struct P_state *state",), "Gives up what P_new made; NULL is allowed."),
+    ("void", "free", ("struct P_state *state",), "Gives up what P_new or P_map made; NULL is allowed."),
     ("int32_t", "copy", ("const struct P_state *to", "const struct P_state *from"),
      "Copies the values of all variables."),
     ("int32_t", "save", ("const struct P_state *state", "const char *path"),
@@ -155,6 +155,9 @@ STATE_FUNCTIONS = (  # result, last part of the name, parameters, comment; P is 
     ("int32_t", "load", ("const struct P_state *state", "const char *path"),
      "Reads what P_save wrote, of this library or another one with the same name and variables. A file that is "
      "damaged, cut off or of other variables is refused before any variable changes."),
+    ("int32_t", "map", ("struct P_state **state", "const char *path"),
+     "A new state whose arrays are the pages of a file that P_save wrote: nothing is copied. What is changed in it "
+     "stays in memory; the file must not change while the state is in use."),
 )
 
 

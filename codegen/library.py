@@ -5,6 +5,7 @@
     ptr <lib>_strerror(i32)      i32 <lib>_abi_version()
     @<lib>_metadata              JSON text that says all this to a loader
     @<lib>_initial               pointers to the first values of the variables, null where there is none
+    @<lib>_weights               pointers to the weights that can be changed in the file, where there are such
 
 An entry trusts nothing: sizes are evaluated with checked arithmetic, pointers may be null only where nothing is behind
 them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  Only the functions
@@ -61,9 +62,11 @@ def program_name(library: str, entry: str) -> str:
     return f"{library}__{entry}"
 
 
-def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, initial: Sequence[Blob | None],
-                  targets: Sequence[Target], cache: Cache) -> Linked:
+def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, weights: Sequence[Blob],
+                  initial: Sequence[Blob | None], targets: Sequence[Target], cache: Cache) -> Linked:
     """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order.
+
+    `weights` are the values of the first variables of every program, and part of the library; the state follows them.
 
     The programs are compiled for every target, all else for the least processor there is: it finds out at run time
     which of them fits, the first one that does, and says so where none does.
@@ -71,19 +74,24 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     module = Module()
     cpu = emit_cpu(module, library.name, targets)
     for function, program in zip(library.functions, programs):
-        emit_entry(module, f"{library.name}_{function.name}", program, Choice(cpu, len(targets)))
+        emit_entry(module, f"{library.name}_{function.name}", program, Choice(cpu, len(targets)),
+                   [weight_symbol(library.name, k) for k in range(len(weights))])
     exports = [f"{library.name}_{f.name}{end}" for f in library.functions for end in ("", "_workspace_size")]
     exports += [emit_strerror(module, library.name), emit_version(module, library)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
+    if weights:
+        exports.append(emit_table(module, f"{library.name}_weights", [weight_symbol(library.name, k)
+                                                                      for k in range(len(weights))]))
     imports: tuple[str, ...] = ()
     if library.state and library.has_files:
-        exports += emit_state(module, library.name, programs[0].state, CODE)
+        exports += emit_state(module, library.name, programs[0].state[len(weights):], CODE)
         imports = IMPORTS
     base = baseline(targets[0])
     code = [object_of(module.text(), base, cache)]
     code += [program_object(programs, number, target, cache) for number, target in enumerate(targets)]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
+    blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
     return Linked((*code, *memory_functions(code, {*blobs, *imports}, base)), tuple(exports), blobs, imports)
 
@@ -134,9 +142,10 @@ def used_state(program: Program) -> tuple[int, ...]:
     return tuple(sorted({program.buffers[b].number for b in touched if program.buffers[b].place == "state"}))
 
 
-def emit_entry(module: Module, public: str, program: Program, choice: Choice) -> None:
+def emit_entry(module: Module, public: str, program: Program, choice: Choice, weights: Sequence[str]) -> None:
+    """The functions of an entry; `weights` are the symbols of its first variables, the others are the caller's."""
     emit_sizes(module, program)
-    _Entry(module, public, program, choice).write()
+    _Entry(module, public, program, choice, weights).write()
     emit_workspace_size(module, public, program, choice)
 
 
@@ -175,12 +184,14 @@ def emit_workspace_size(module: Module, public: str, program: Program, choice: C
 class _Entry:
     """Writes the public function of an entry: the checks, then a call of its program."""
 
-    def __init__(self, module: Module, public: str, program: Program, choice: Choice) -> None:
+    def __init__(self, module: Module, public: str, program: Program, choice: Choice, weights: Sequence[str]) -> None:
         self.module, self.public, self.program, self.choice = module, public, program, choice
+        self.weights = weights
         self.inputs = [f"%in{k}" for k in range(len(program.inputs))]
         self.outputs = [f"%out{k}" for k in range(len(program.outputs))]
         self.used = used_state(program)
-        pointers = [*self.inputs, *self.outputs, *(["%state"] if self.used else []), "%workspace"]
+        self.kept = [k - len(weights) for k in self.used if k >= len(weights)]  # by the caller
+        pointers = [*self.inputs, *self.outputs, *(["%state"] if self.kept else []), "%workspace"]
         parameters = ", ".join([*sizes_of(program), *(f"ptr {p}" for p in pointers)])
         self.function = Function(module, f"define i32 @{public}({parameters}) #0")
         self.sizes = CheckedSizes(self.function, {s: symbol_register(s) for s in program.symbols})
@@ -193,14 +204,15 @@ class _Entry:
         self.refuse(f.value(f"icmp eq i32 {self.best}, 0"), "CPU")
         needed = self.choice.call(f, self.best, "i64", self.program.name, "_arena", listed, none=0)
         arrays = list(zip([*self.inputs, *self.outputs], [*self.program.inputs, *self.program.outputs]))
-        arrays += self.variables()
+        variables = self.variables()
+        arrays += variables
         for pointer, array in arrays:
             self.refuse(self.missing(pointer, self.sizes.value(product(array.shape))), "NULL_POINTER")
         self.refuse(self.missing("%workspace", needed), "NULL_POINTER")
         for pointer, array in arrays:
             self.aligned(pointer, itemsize(array.dtype), self.sizes.value(product(array.shape)))
         self.aligned("%workspace", WORKSPACE_ALIGN, needed)
-        status = self.call(tables)
+        status = self.call([*tables, self.state_table([pointer for pointer, _ in variables])])
         f.emit(f"ret i32 {status}")
         self.module.add(self.public, f.text())
 
@@ -213,13 +225,23 @@ class _Entry:
 
     def variables(self) -> list[tuple[str, Array]]:
         """The members of the state struct that the program touches, and what they are."""
-        if not self.used:
+        if not self.kept:
             return []
         f = self.function
         self.refuse(f.value("icmp eq ptr %state, null"), "NULL_POINTER")
         self.aligned("%state", 8, 1)
-        return [(f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align 8"), self.program.state[k])
-                for k in self.used]
+        return [(f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align 8"),
+                 self.program.state[len(self.weights) + k]) for k in self.kept]
+
+    def state_table(self, kept: Sequence[str]) -> str:
+        """What the program takes: the caller's struct, or where the library has weights a table with both."""
+        if not self.weights or not self.used:
+            return "%state" if self.kept else "null"
+        pointers = {k: f"@{self.weights[k]}" for k in self.used if k < len(self.weights)}
+        for name in pointers.values():
+            self.module.add_global(name[1:], f"{name} = external hidden constant i8, align 64")
+        pointers |= {len(self.weights) + k: pointer for k, pointer in zip(self.kept, kept)}
+        return self.table([pointers.get(k, "null") for k in range(len(self.program.state))])
 
     def refuse(self, condition: str, reason: str) -> None:
         self.function.when(condition, lambda: self.leave(reason))
@@ -244,8 +266,7 @@ class _Entry:
 
     def call(self, tables: Sequence[str]) -> str:
         f = self.function
-        state = "%state" if self.used else "null"
-        arguments = ", ".join([*(f"ptr {p}" for p in (*tables, state, "%workspace")), *sizes_of(self.program)])
+        arguments = ", ".join([*(f"ptr {p}" for p in (*tables, "%workspace")), *sizes_of(self.program)])
         status = self.choice.call(f, self.best, "i32", self.program.name, "", arguments, none=0)
         bad = f.value(f"icmp ne i32 {status}, 0")
         return f.value(f"select i1 {bad}, i32 {CODE['OUT_OF_RANGE']}, i32 {CODE['OK']}")
@@ -288,13 +309,21 @@ def initial_symbol(library: str, number: int) -> str:
     return f"{library}__initial_{number}"
 
 
+def weight_symbol(library: str, number: int) -> str:
+    return f"{library}__weight_{number}"
+
+
 def emit_initial(module: Module, library: str, initial: Sequence[Blob | None]) -> str:
-    name = f"{library}_initial"
-    symbols = ["null" if data is None else f"@{initial_symbol(library, k)}" for k, data in enumerate(initial)]
+    symbols = [None if data is None else initial_symbol(library, k) for k, data in enumerate(initial)]
+    return emit_table(module, f"{library}_initial", symbols)
+
+
+def emit_table(module: Module, name: str, symbols: Sequence[str | None]) -> str:
+    """Pointers to data of the library, null where there is none; readers of the file find the data by it too."""
     for symbol in symbols:
-        if symbol != "null":
-            module.add_global(symbol[1:], f"{symbol} = external hidden constant i8, align 64")
-    listed = ", ".join(f"ptr {symbol}" for symbol in symbols)
+        if symbol is not None:
+            module.add_global(symbol, f"@{symbol} = external hidden constant i8, align 64")
+    listed = ", ".join("ptr null" if symbol is None else f"ptr @{symbol}" for symbol in symbols)
     module.add_global(name, f"@{name} = constant [{len(symbols)} x ptr] [{listed}], align 8" if symbols else
                       f"@{name} = constant [1 x ptr] zeroinitializer, align 8")
     return name

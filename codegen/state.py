@@ -5,8 +5,10 @@
     i32  <lib>_copy(ptr to, ptr from)        the values of one state to another
     i32  <lib>_save(ptr state, ptr path)     a file that is whole or not there
     i32  <lib>_load(ptr state, ptr path)     all values or none
+    i32  <lib>_map(ptr state_out, ptr path)  a state whose arrays are the file's own pages; changes stay in memory
 
-A state is one block: the struct of pointers that entries take, then the arrays, 64-byte aligned.  A file has the
+A state is one block: 64 bytes with the address and length of a mapping, zeros where there is none; the struct of
+pointers that entries take; then the arrays, 64-byte aligned, which a mapped state leaves out.  A file has the
 safetensors format, and its header is the same text for every state of a library, so that it is compared and not parsed:
 
     8 bytes      length of the header
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from functools import partial
 import json
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +46,11 @@ ALIGN = 64
 SUMS = "0" * 32  # the place of the two sums in the header
 CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
          **{f"{sign}int{bits}": f"{sign[:1].upper() or 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}}
-ENDS = ("new", "free", "copy", "save", "load")
-IMPORTS = ("aligned_alloc", "close", "free", "fsync", "lseek", "malloc", "open", "read", "rename", "strlen", "unlink",
-           "write")
+ENDS = ("new", "free", "copy", "save", "load", "map")
+IMPORTS = ("aligned_alloc", "close", "free", "fsync", "lseek", "malloc", "mmap", "munmap", "open", "read", "rename",
+           "strlen", "unlink", "write")
+HIDDEN = 64  # bytes before the struct
+READ_WRITE, PRIVATE = 3, 2  # of mmap
 READ_ONLY, CREATE, CLOSE_ON_EXEC = 0, 0o1101, 0o2000000  # open's flags on Linux: create is write-only, cut to nothing
 FROM_END = 2
 PART = ".part"  # a file has this after its name until it is whole
@@ -64,13 +69,26 @@ class Layout:
     header: bytes
 
     @property
+    def total(self) -> int:
+        """Bytes of a file."""
+        return len(self.header) + self.data
+
+    @property
     def sums_at(self) -> int:
         return self.header.index(SUMS.encode())
+
+    def file(self, values: Sequence[np.ndarray[Any, Any]]) -> list[bytes]:
+        """A file with these values, as native code holds them, in pieces."""
+        data = bytearray(self.data)
+        for at, nbytes, value in zip(self.in_file, self.nbytes, values):
+            data[at:at + nbytes] = np.ascontiguousarray(value).tobytes()
+        sums = "".join(f"{value:016x}" for value in sums_of(bytes(data)))
+        return [self.header.replace(SUMS.encode(), sums.encode()), bytes(data)]
 
 
 def layout(library: str, arrays: Sequence[Array]) -> Layout:
     nbytes = [prod(int(size) for size in a.shape) * itemsize(a.dtype) for a in arrays]
-    at, in_block = round_up(8 * len(arrays)), []
+    at, in_block = HIDDEN + round_up(8 * len(arrays)), []
     for n in nbytes:
         in_block.append(at)
         at += round_up(n)
@@ -119,7 +137,7 @@ def emit_state(module: Module, library: str, arrays: Sequence[Array], codes: dic
 
 
 class _Writer:
-    """Writes the five functions of one library."""
+    """Writes the functions of one library."""
 
     def __init__(self, module: Module, library: str, places: Layout, codes: dict[str, int]) -> None:
         self.module, self.library, self.places, self.codes = module, library, places, codes
@@ -134,7 +152,8 @@ class _Writer:
         for end, result, parameters, body in (
                 ("new", "i32", "ptr %out", self.new), ("free", "void", "ptr %state", self.free),
                 ("copy", "i32", "ptr %to, ptr %from", self.copy), ("save", "i32", "ptr %state, ptr %path", self.save),
-                ("load", "i32", "ptr %state, ptr %path", self.load)):
+                ("load", "i32", "ptr %state, ptr %path", self.load),
+                ("map", "i32", "ptr %out, ptr %path", self.map)):
             name = f"{self.library}_{end}"
             self.f = Function(self.module, f"define {result} @{name}({parameters}) #0")
             body()
@@ -183,23 +202,40 @@ class _Writer:
         self.f.call("void", "llvm.memcpy.p0.p0.i64", ("ptr", to), ("ptr", source), ("i64", nbytes), ("i1", "false"))
 
     # -- memory --
+    def block(self, nbytes: int, before: Step | None = None) -> tuple[str, str]:
+        """Zeroed memory for a state, and the struct in it."""
+        f = self.f
+        block = f.call("ptr", "aligned_alloc", ("i64", ALIGN), ("i64", nbytes))
+        self.leave_if(self.null(block), "NO_MEMORY", before)
+        f.call("void", "llvm.memset.p0.i64", ("ptr", block), ("i8", 0), ("i64", nbytes), ("i1", "false"))
+        return block, f.element("i8", block, HIDDEN)
+
     def new(self) -> None:
         f, places = self.f, self.places
         self.need("%out")
-        block = f.call("ptr", "aligned_alloc", ("i64", ALIGN), ("i64", max(places.block, ALIGN)))
-        self.leave_if(self.null(block), "NO_MEMORY")
-        f.call("void", "llvm.memset.p0.i64", ("ptr", block), ("i8", 0), ("i64", places.block), ("i1", "false"))
+        block, state = self.block(places.block)
         for k, (at, nbytes) in enumerate(zip(places.in_block, places.nbytes)):
             array = f.element("i8", block, at)
-            f.emit(f"store ptr {array}, ptr {f.element('ptr', block, k)}, align 8")
+            f.emit(f"store ptr {array}, ptr {f.element('ptr', state, k)}, align 8")
             first = f.value(f"load ptr, ptr {f.element('ptr', f'@{self.library}_initial', k)}, align 8")
             f.when(f.value(f"icmp ne ptr {first}, null"), partial(self.move, array, first, nbytes))
-        f.emit(f"store ptr {block}, ptr %out, align 8")
+        f.emit(f"store ptr {state}, ptr %out, align 8")
         self.leave("OK")
 
     def free(self) -> None:
-        self.f.call("void", "free", ("ptr", "%state"))
-        self.f.emit("ret void")
+        f = self.f
+
+        def unmap(start: str, nbytes: str) -> None:
+            f.call("i32", "munmap", ("ptr", start), ("i64", nbytes))
+
+        def give_up() -> None:
+            block = f.element("i8", "%state", -HIDDEN)
+            start = f.value(f"load ptr, ptr {block}, align 8")
+            nbytes = f.value(f"load i64, ptr {f.element('i64', block, 1)}, align 8")
+            f.when(f.value(f"icmp ne ptr {start}, null"), partial(unmap, start, nbytes))
+            f.call("void", "free", ("ptr", block))
+        f.when(f.value("icmp ne ptr %state, null"), give_up)
+        f.emit("ret void")
 
     def copy(self) -> None:
         self.need("%to", "%from")
@@ -213,7 +249,7 @@ class _Writer:
         f, places = self.f, self.places
         self.need("%state", "%path")
         arrays = self.members("%state")
-        total = len(places.header) + places.data
+        total = places.total
         length = f.call("i64", "strlen", ("ptr", "%path"))
         name = self.taken(f.add(length, len(PART) + 1))
         image = self.taken(total, name)
@@ -245,17 +281,42 @@ class _Writer:
         give_up()
         self.leave("OK")
 
-    def load(self) -> None:
-        f, places = self.f, self.places
-        self.need("%state", "%path")
-        arrays = self.members("%state")
-        total = len(places.header) + places.data
+    def opened(self) -> tuple[str, Step]:
+        """The file at `path` where its length is right, and what closes it."""
+        f = self.f
         file = self.open("%path", READ_ONLY)
         self.leave_if(f.value(f"icmp slt i32 {file}, 0"), "FILE")
         close: Step = partial(f.call, "i32", "close", ("i32", file))
         end = f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", FROM_END))
-        self.leave_if(f.value(f"icmp ne i64 {end}, {total}"), "BAD_FILE", close)
+        self.leave_if(f.value(f"icmp ne i64 {end}, {self.places.total}"), "BAD_FILE", close)
         f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", 0))
+        return file, close
+
+    def map(self) -> None:
+        f, places = self.f, self.places
+        self.need("%out", "%path")
+        file, close = self.opened()
+        image = f.call("ptr", "mmap", ("ptr", "null"), ("i64", places.total), ("i32", READ_WRITE), ("i32", PRIVATE),
+                       ("i32", file), ("i64", 0))
+        close()
+        self.leave_if(f.value(f"icmp eq i64 {f.value(f'ptrtoint ptr {image} to i64')}, -1"), "NO_MEMORY")
+        unmap: Step = partial(f.call, "i32", "munmap", ("ptr", image), ("i64", places.total))
+        self.leave_if(self.differs(image), "BAD_FILE", unmap)
+        block, state = self.block(HIDDEN + round_up(8 * len(places.arrays)), unmap)
+        f.emit(f"store ptr {image}, ptr {block}, align 8")
+        f.emit(f"store i64 {places.total}, ptr {f.element('i64', block, 1)}, align 8")
+        data = f.element("i8", image, len(places.header))
+        for k, at in enumerate(places.in_file):
+            f.emit(f"store ptr {f.element('i8', data, at)}, ptr {f.element('ptr', state, k)}, align 8")
+        f.emit(f"store ptr {state}, ptr %out, align 8")
+        self.leave("OK")
+
+    def load(self) -> None:
+        f, places = self.f, self.places
+        self.need("%state", "%path")
+        arrays = self.members("%state")
+        total = places.total
+        file, close = self.opened()
         image = f.call("ptr", "malloc", ("i64", total))
         self.leave_if(self.null(image), "NO_MEMORY", close)
         done = self.transfer("read", file, image, total)

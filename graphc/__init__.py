@@ -62,6 +62,7 @@ LATER: dict[str, tuple[str, ...]] = {  # module: the names that it gives; a modu
     "graphc.sparse": ("sparse_jacobian", "sparse_hessian", "SparseJacobian"),
     "graphc.counting": ("count_operations",),
     "graphc.library": ("compile_library", "load_library", "signature"),
+    "graphc.shipped": ("inspect_library", "update_weights"),
     "graphc.view.graphs": ("dump",),
     "graphc.io.graphs": ("save_graph", "load_graph"),
     "graphc.nn": (),

@@ -3,6 +3,7 @@
     graphc doctor                                     versions, target, switches, cache, extras, and a self-test
     graphc view model.gcm -o model.svg                a picture of a saved graph
     graphc compile model.gcm -o build --name digits   build/libdigits.so and build/digits.h
+    graphc inspect build/libdigits.so                 what a library holds, without running it
     graphc cache --clear
 
 Exit status: 0; 1 where the self-test fails; 2 for a mistake in what was asked, with one message on standard error.
@@ -83,8 +84,15 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-o", "--output", metavar="FOLDER", default=".", help="where the files go; by default here")
     made.add_argument("--name", help="the library's name; by default the name of the model's file")
     made.add_argument("--entry", metavar="NAME", action="append", help="only this entry; may be given more than once")
-    made.add_argument("--target", help="the machine to compile for: native, x86-64-v3, aarch64 ..")
+    made.add_argument("--target", action="append", metavar="NAME",
+                      help="the machine to compile for: native, x86-64-v3, aarch64 ..; given more than once, the file "
+                           "has code for each and uses the first that fits")
+    made.add_argument("--weights", default="constant", help="constant, data or file: where variables go that nobody "
+                                                            "updates (%(default)s)")
+    made.add_argument("--freestanding", action="store_true", help="no functions that need libc")
     made.add_argument("--fast-math", action="store_const", const=True, help="allow rewrites that are not exact")
+    made = command("inspect", inspect, "show what a library holds, from the file itself")
+    made.add_argument("library", help="a file lib<name>.so written by gc.compile_library")
     made = command("cache", cache, "show the cache of compiled code")
     made.add_argument("--clear", action="store_true", help="remove all that is in it")
     return top
@@ -123,11 +131,20 @@ def compile_model(arguments: argparse.Namespace) -> int:
     """Makes a library of the entries of a model and prints where it is."""
     saved = load_graph(arguments.model)
     chosen = {name: _entry(saved, arguments.model, name) for name in arguments.entry or saved.entries}
-    options = {name: value for name in ("target", "fast_math") if (value := getattr(arguments, name)) is not None}
+    options: dict[str, Any] = {} if arguments.fast_math is None else {"fast_math": arguments.fast_math}
+    more = {"targets": arguments.target or (), "weights": arguments.weights, "freestanding": arguments.freestanding}
     with saved.graph, Session(saved.graph, **options) as session:
         signatures = {name: signature(e.inputs, e.outputs, e.updates, e.names) for name, e in chosen.items()}
         name = arguments.name or Path(arguments.model).stem
-        print(compile_library(arguments.output, name, signatures, session if saved.variables else None, **options))
+        print(compile_library(arguments.output, name, signatures, session if saved.variables else None, **more,
+                              **options))
+    return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """Prints what a library is made of."""
+    from .shipped import inspect_library
+    print(inspect_library(arguments.library))
     return 0
 
 

@@ -29,6 +29,7 @@ from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
 from codegen.library import Linked, build_library, program_name, used_state
+from codegen.state import layout
 from codegen.target import Target, target
 from passes.lower import Request
 
@@ -37,6 +38,7 @@ from .compiler import planned
 from .config import Options
 from .ir.dims import Dim, encode, substitute
 from .ir.errors import GraphError, user_line
+from .ir.files import Chunk, write_whole
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
 from .ir.types import to_storage
@@ -46,6 +48,7 @@ from .session import Session, check_updates, missing_or_path, update_pairs, with
 
 __all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
 
+WEIGHTS = ("constant", "data", "file")
 WORD = re.compile(r"[A-Za-z0-9]+")
 
 
@@ -96,14 +99,18 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
-                    session: Session | None = None, *, targets: Sequence[str] = (), freestanding: bool = False,
-                    **options: Any) -> Path:
+                    session: Session | None = None, *, targets: Sequence[str] = (), weights: str = "constant",
+                    freestanding: bool = False, **options: Any) -> Path:
     """Writes lib<name>.so and <name>.h into the folder, and <name>.pc and <name>-config.cmake, by which pkg-config and
     CMake find them; all or none.  Returns the path of the first.
 
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
     With `targets=["x86-64-v4", "x86-64-v3"]` the file has code for each, and uses the first that the processor it is
     loaded on can run.  Where it can run none, every function returns the status `<NAME>_CPU`.
+
+    `weights` says what becomes of the variables that no entry updates, with the values of the session: "constant", part
+    of the code and folded with it; "data", read-only data that `update_weights` can change in the file; "file", members
+    of the state, whose values are written to <name>.safetensors for `<name>_map` or `<name>_load`.
 
     Where entries update variables, the library has functions that make, copy, save and load a state, and needs libc for
     them; a `freestanding` one does without both, and its callers keep the arrays themselves.
@@ -112,11 +119,18 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     chosen = options_of(session, options)
     machines = chosen_targets(targets or (chosen.target,))
     place = check_folder(folder, name)
-    plan = plan_library(name, entries, session, chosen, has_files=not freestanding)
+    check_weights(weights, session, freestanding)
+    plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
     text = header_text(plan.header)
-    linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.initial, machines,
+    linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache))
-    return write_files(place, name, linked, text)
+    data = {}
+    if weights == "file":
+        assert session is not None
+        state = plan.programs[0].state
+        values = {v.name: to_storage(session.value(v), v.dtype) for v in session.graph.variables.values()}
+        data[f"{name}.safetensors"] = layout(name, state).file([values[array.name] for array in state])
+    return write_files(place, name, linked, text, data)
 
 
 def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
@@ -126,6 +140,16 @@ def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
 
 
 # -- what is asked for --
+def check_weights(weights: str, session: Session | None, freestanding: bool) -> None:
+    if weights not in WEIGHTS:
+        raise GraphError(f"compile_library: weights={weights!r}: expected one of {', '.join(WEIGHTS)}")
+    if weights != "constant" and session is None:
+        raise GraphError(f"compile_library: weights={weights!r} needs session=, which has their values")
+    if weights == "file" and freestanding:
+        raise GraphError("compile_library: weights='file' needs functions that read files, which freestanding=True "
+                         "leaves out")
+
+
 def chosen_targets(names: Sequence[str]) -> list[Target]:
     """The targets, of one architecture and each once."""
     if isinstance(names, str):
@@ -177,35 +201,42 @@ def file_names(name: str) -> tuple[str, ...]:
 # -- the plan --
 @dataclass(frozen=True)
 class Plan:
-    """A library before its code is made: programs and C functions in one order, and the first values of its state."""
+    """A library before its code is made: programs and C functions in one order, and values of variables.
+
+    The variables of every program are first those that have `weights`, then the members of the state.
+    """
 
     header: CLibrary
     programs: tuple[Program, ...]
     signatures: tuple[Signature, ...]
+    weights: tuple[np.ndarray[Any, Any], ...]
     initial: tuple[np.ndarray[Any, Any] | None, ...]
 
     def metadata(self, machines: Sequence[Target]) -> str:
-        entries = {function.name: entry_data(function, program, what)
+        kept = len(self.weights)
+        entries = {function.name: entry_data(function, program, what, kept)
                    for function, program, what in zip(self.header.functions, self.programs, self.signatures)}
-        state = self.programs[0].state
+        arrays = self.programs[0].state
         variables = [array_data(array, item.name) | {"initial": value is not None}
-                     for array, item, value in zip(state, self.header.state, self.initial)]
+                     for array, item, value in zip(arrays[kept:], self.header.state, self.initial)]
+        weights = [array_data(array, array.name) for array in arrays[:kept]]
         about = [{"name": m.name, "triple": m.triple, "needs": [f for f in needed_features(m) if f in BITS]}
                  for m in machines]
         return json.dumps({"format": FORMAT, "name": self.header.name, "targets": about, "state": variables,
-                           "entries": entries}, separators=(",", ":"))
+                           "weights": weights, "entries": entries}, separators=(",", ":"))
 
 
 def array_data(array: Array, name: str) -> dict[str, Any]:
     return {"name": array.name, "c_name": name, "dtype": array.dtype, "shape": [encode(size) for size in array.shape]}
 
 
-def entry_data(function: CFunction, program: Program, what: Signature) -> dict[str, Any]:
+def entry_data(function: CFunction, program: Program, what: Signature, weights: int) -> dict[str, Any]:
     arrays = [item for item in function.arguments if item.direction != "state"]
     count = len(program.inputs)
     outputs = [replace(array, name=name) for array, name in zip(program.outputs, what.names)]
     return {
-        "symbols": list(program.symbols), "single": what.single, "state": list(used_state(program)),
+        "symbols": list(program.symbols), "single": what.single,
+        "state": [k - weights for k in used_state(program) if k >= weights],
         "inputs": [array_data(a, item.name) for a, item in zip(program.inputs, arrays)],
         "outputs": [array_data(a, item.name) for a, item in zip(outputs, arrays[count:])],
         # The user's source lines are left out: the file goes elsewhere, and must not depend on where it was made.
@@ -214,7 +245,7 @@ def entry_data(function: CFunction, program: Program, what: Signature) -> dict[s
 
 
 def plan_library(name: str, entries: Mapping[str, Signature], session: Session | None, options: Options, *,
-                 has_files: bool = True) -> Plan:
+                 weights: str = "constant", has_files: bool = True) -> Plan:
     requests = {}
     for entry, what in entries.items():
         with named(entry):
@@ -223,17 +254,26 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
             missing_or_path(requests[entry], what.inputs)
     graph = next(n.graph for s in entries.values() for n in (*s.inputs, *s.targets))
     state = state_variables(graph, requests.values(), session)
-    weights = fixed_weights(requests.values(), state, session)
+    fixed = fixed_variables(requests.values(), state) if session is not None else ()
+    values = {v: stored_value(v, session) for v in fixed} if session is not None else {}
+    if weights == "file":
+        state, fixed = ordered(graph, {*state, *fixed}), ()
+    constants = {}
+    if weights == "constant" and session is not None:
+        constants = {v: constant(session.value(v), v.dtype, v.graph) for v in fixed}
+    inside = fixed if weights == "data" else ()
     programs = []
     for entry, request in requests.items():
         with named(entry):
-            programs.append(planned(complete(request, state, weights), options)[1])
+            programs.append(planned(complete(request, (*inside, *state), constants), options)[1])
     members = state_members(state)
-    functions = tuple(c_function(entry, what, program, members)
+    functions = tuple(c_function(entry, what, program, members, len(inside))
                       for (entry, what), program in zip(entries.items(), programs))
     header = CLibrary(name, functions, members, has_files=has_files)
     check(header)
-    return Plan(header, tuple(programs), tuple(entries.values()), tuple(first_value(v, session) for v in state))
+    changed = {v for request in requests.values() for v, _ in request.updates}
+    initial = [first_value(v, session) if weights != "file" or v in changed else None for v in state]
+    return Plan(header, tuple(programs), tuple(entries.values()), tuple(values[v] for v in inside), tuple(initial))
 
 
 @contextmanager
@@ -256,16 +296,18 @@ def state_variables(graph: Graph, requests: Iterable[Request], session: Session 
         kept |= {variable for variable, _ in request.updates}
         if session is None:
             kept |= {n for n in ancestors(targets_of(request)) if n.op.name == "variable"}
-    return tuple(v for v in graph.variables.values() if v in kept)
+    return ordered(graph, kept)
 
 
-def fixed_weights(requests: Iterable[Request], state: Sequence[Node], session: Session | None) -> dict[Node, Node]:
-    """Constants in the place of the variables that nobody updates."""
-    if session is None:
-        return {}
+def ordered(graph: Graph, variables: set[Node]) -> tuple[Node, ...]:
+    return tuple(v for v in graph.variables.values() if v in variables)
+
+
+def fixed_variables(requests: Iterable[Request], state: Sequence[Node]) -> tuple[Node, ...]:
+    """The variables that are read and that nobody updates."""
     kept = set(state)
-    found = [n for n in ancestors([t for r in requests for t in targets_of(r)]) if n.op.name == "variable"]
-    return {v: constant(session.value(v), v.dtype, v.graph) for v in found if v not in kept}
+    return tuple(n for n in ancestors([t for r in requests for t in targets_of(r)])
+                 if n.op.name == "variable" and n not in kept)
 
 
 def complete(request: Request, state: Sequence[Node], weights: Mapping[Node, Node]) -> Request:
@@ -276,10 +318,15 @@ def complete(request: Request, state: Sequence[Node], weights: Mapping[Node, Nod
     return replace(request, outputs=tuple(targets[:count]), updates=updates, state=tuple(state))
 
 
+def stored_value(variable: Node, session: Session) -> np.ndarray[Any, Any]:
+    """The variable's value as native code holds it."""
+    return to_storage(session.value(variable), variable.dtype)
+
+
 def first_value(variable: Node, session: Session | None) -> np.ndarray[Any, Any] | None:
     """The value that a fresh state starts from, as native code holds it."""
     if session is not None:
-        return to_storage(session.value(variable), variable.dtype)
+        return stored_value(variable, session)
     initial = variable.graph.initial.get(variable.name)
     if initial is None:
         return None
@@ -307,7 +354,9 @@ def c_name(name: str, taken: set[str]) -> str:
     return found
 
 
-def c_function(entry: str, what: Signature, program: Program, members: Sequence[CArgument]) -> CFunction:
+def c_function(entry: str, what: Signature, program: Program, members: Sequence[CArgument],
+               weights: int) -> CFunction:
+    """Its members of the state come after so many weights among the program's variables."""
     taken = {"state", "workspace"}
     dims = {symbol: c_name(symbol, taken) for symbol in program.symbols}
     inputs = [c_array(array, array.name, dims, "in", taken) for array in program.inputs]
@@ -315,7 +364,8 @@ def c_function(entry: str, what: Signature, program: Program, members: Sequence[
         raise GraphError(f"compile_library: entry {entry!r}: two outputs named {clash[0]!r}")
     outputs = [c_array(array, name, dims, "out", taken) for array, name in zip(program.outputs, what.names)]
     updated = ", ".join(v.name for v, _ in what.updates)
-    return CFunction(entry, tuple(dims.values()), (*inputs, *outputs, *(members[k] for k in used_state(program))),
+    state = [members[k - weights] for k in used_state(program) if k >= weights]
+    return CFunction(entry, tuple(dims.values()), (*inputs, *outputs, *state),
                      f"Computes {', '.join(what.names) or 'nothing to return'}"
                      + (f"; updates {updated}." if updated else "."))
 
@@ -346,7 +396,7 @@ endif()
 """
 
 
-def write_files(place: Path, name: str, linked: Linked, header: str) -> Path:
+def write_files(place: Path, name: str, linked: Linked, header: str, data: Mapping[str, Iterable[Chunk]]) -> Path:
     """All files under temporary names first, then their own: where anything fails, nothing has changed."""
     shared, h, pc, cmake = file_names(name)
     mark = f".{secrets.token_hex(8)}.tmp"
@@ -357,10 +407,12 @@ def write_files(place: Path, name: str, linked: Linked, header: str) -> Path:
             linked.write(place / (shared + mark), shared)
             for file, text in texts.items():
                 (place / (file + mark)).write_text(text, encoding="utf-8", newline="\n")
-            for file in (*texts, shared):
+            for file, chunks in data.items():
+                write_whole(place / (file + mark), chunks)
+            for file in (*data, *texts, shared):
                 os.replace(place / (file + mark), place / file)
         finally:
-            for file in (shared, *texts):
+            for file in (shared, *texts, *data):
                 (place / (file + mark)).unlink(missing_ok=True)
     except OSError as fault:
         raise GraphError(f"compile_library: cannot write to {os.fspath(place)!r}: {fault.strerror or fault}") from fault

@@ -63,8 +63,8 @@ const char *tiny_strerror(int32_t status);
 int32_t tiny_abi_version(void);
 
 /*
- * The variables: each member points to an array of the caller, or of tiny_new. Entries that take
- * the state read these arrays, and update those that they say they update.
+ * The variables: each member points to an array of the caller, of tiny_new or tiny_map. Entries
+ * that take the state read these arrays, and update those that they say they update.
  */
 struct tiny_state {
     /* float32, [4, 2] row-major; weights; 32 bytes */
@@ -80,7 +80,7 @@ struct tiny_state {
 int32_t tiny_new(struct tiny_state **state);
 
 /*
- * Gives up what tiny_new made; NULL is allowed.
+ * Gives up what tiny_new or tiny_map made; NULL is allowed.
  */
 void tiny_free(struct tiny_state *state);
 
@@ -101,6 +101,12 @@ int32_t tiny_save(const struct tiny_state *state, const char *path);
  * file that is damaged, cut off or of other variables is refused before any variable changes.
  */
 int32_t tiny_load(const struct tiny_state *state, const char *path);
+
+/*
+ * A new state whose arrays are the pages of a file that tiny_save wrote: nothing is copied. What
+ * is changed in it stays in memory; the file must not change while the state is in use.
+ */
+int32_t tiny_map(struct tiny_state **state, const char *path);
 
 /*
  * Bytes of workspace that tiny_predict needs for these sizes; -1 where a size is not valid.

@@ -88,6 +88,13 @@ int main(void)
     TRY(tiny_copy(b, a));
     TRY(tiny_copy(b, b));
     if (memcmp(a->layer_w, b->layer_w, 48)) return 5;
+    tiny_free(b);
+    TRY(tiny_save(a, "state.safetensors"));
+    TRY(tiny_map(&b, "state.safetensors"));
+    TRY(tiny_step(2, x, t, &first, a, workspace));
+    TRY(tiny_step(2, x, t, &again, b, workspace));
+    if (memcmp(&first, &again, sizeof first) || memcmp(a->layer_w, b->layer_w, 48)) return 9;
+    if (tiny_map(&b, "main.c") != TINY_BAD_FILE || tiny_map(&b, "nowhere/x") != TINY_FILE) return 10;
     if (tiny_load(b, "nowhere/x") != TINY_FILE || tiny_save(b, "nowhere/x") != TINY_FILE) return 6;
     if (tiny_load(b, "main.c") != TINY_BAD_FILE || tiny_load(b, ".") == TINY_OK) return 7;
     if (tiny_new(NULL) != TINY_NULL_POINTER || tiny_load(NULL, "x") != TINY_NULL_POINTER
