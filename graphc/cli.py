@@ -34,6 +34,7 @@ from .ir.errors import GraphError, Unsupported, VerifyError
 from .ir.node import Graph
 from .library import compile_library, signature
 from .session import Session
+from .shipped import inspect_library
 from .view.graphs import dump
 
 CORE = ("numpy", "sympy", "networkx", "llvmlite")
@@ -143,7 +144,6 @@ def compile_model(arguments: argparse.Namespace) -> int:
 
 def inspect(arguments: argparse.Namespace) -> int:
     """Prints what a library is made of."""
-    from .shipped import inspect_library
     print(inspect_library(arguments.library))
     return 0
 
