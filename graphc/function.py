@@ -109,18 +109,15 @@ class Function:
         sizes = bind_sizes(border.inputs, [a.shape for a in inputs], border.checks, self.where)
         outputs = output_arrays(border.outputs, self.single, out, sizes, inputs, self.state)
         self.run(inputs, outputs, sizes)
-        if out is not None:
-            return out
-        results = [shown(a, spec) for a, spec in zip(outputs, border.outputs)]
-        return results[0] if self.single else results
+        return out if out is not None else shown_results(outputs, border.outputs, self.single)
 
     def refused(self, status: int) -> None:
         """Raises what a status of the native code means."""
         raise GraphError(self.border.messages[status - 1])
 
-    def converted(self, result: Any) -> Any:
+    def converted(self, results: Any) -> Any:
         """New results of the native call, in the dtypes that Python sees."""
-        return shown_results(result, self.border.outputs, self.single)
+        return shown_results([results] if self.single else results, self.border.outputs, self.single)
 
     def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
         with self.home.lock.arena(evaluate(self.border.arena, sizes)) as arena, \
@@ -156,9 +153,9 @@ def shown(array: np.ndarray[Any, Any], spec: Array) -> Any:
     return from_storage(array, spec.dtype)[()]
 
 
-def shown_results(result: Any, specs: Sequence[Array], single: bool) -> Any:
-    """The same for what a native call returned."""
-    results = [shown(np.asarray(a), spec) for a, spec in zip([result] if single else result, specs)]
+def shown_results(arrays: Sequence[Any], specs: Sequence[Array], single: bool) -> Any:
+    """The same for all results."""
+    results = [shown(np.asarray(a), spec) for a, spec in zip(arrays, specs)]
     return results[0] if single else results
 
 

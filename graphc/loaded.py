@@ -11,123 +11,34 @@ A library says of itself what its entries take (`<name>_metadata`, JSON), so the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 import ctypes
-from dataclasses import dataclass
 import json
-from math import prod
 import os
 from pathlib import Path
 import platform
 import re
 import tempfile
-import threading
 from typing import Any
 
 import numpy as np
 
-from codegen.header import STATUS
 from codegen.target import target
 
-from .arrays import aligned_array
-from .binding import as_array, bind_sizes, check_out
-from .function import output_arrays, shown
+from .entries import TEXTS, Entry, EntrySpec, Image, array_text
 from .ir.dims import decode
-from .ir.errors import FeedError, GraphError, SessionError, Unsupported
+from .ir.errors import GraphError, Unsupported
 from .ir.plan import Array, DimCheck
-from .ir.types import itemsize, storage_dtype
 
 FORMAT = 2
-TEXTS = {value: text for _, value, text in STATUS}
-OUT_OF_RANGE = next(value for name, value, _ in STATUS if name == "OUT_OF_RANGE")
-
-
-@dataclass(frozen=True)
-class EntrySpec:
-    """What an entry takes and returns, as the library says it."""
-
-    name: str
-    symbols: tuple[str, ...]
-    inputs: tuple[Array, ...]
-    outputs: tuple[Array, ...]
-    state: tuple[int, ...]  # which variables it touches
-    single: bool
-    checks: tuple[DimCheck, ...]
-    messages: tuple[str, ...]
-
-    def __str__(self) -> str:
-        inputs = ", ".join(f"{a.name}: {array_text(a)}" for a in self.inputs)
-        return f"{self.name}({inputs}) -> {', '.join(f'{a.name}: {array_text(a)}' for a in self.outputs) or 'nothing'}"
-
-
-def array_text(array: Array) -> str:
-    return f"{array.dtype}[{', '.join(map(str, array.shape))}]"
-
-
-class Entry:
-    """A function of a library.  Called with one array per input."""
-
-    def __init__(self, library: Library, spec: EntrySpec) -> None:
-        self.library, self.spec = library, spec
-        self.__name__ = spec.name
-        symbol = f"{library.name}_{spec.name}"
-        sizes = [ctypes.c_int64] * len(spec.symbols)
-        count = len(spec.inputs) + len(spec.outputs) + bool(spec.state) + 1
-        self.native = ctypes.CFUNCTYPE(ctypes.c_int32, *sizes, *[ctypes.c_void_p] * count)((symbol, library.dll))
-        self.workspace_size = ctypes.CFUNCTYPE(ctypes.c_int64, *sizes)((f"{symbol}_workspace_size", library.dll))
-
-    def __repr__(self) -> str:
-        return f"<{self.library.name}.{self.spec}>"
-
-    def __reduce__(self) -> Any:
-        return getattr, (self.library, self.spec.name)
-
-    def __call__(self, *args: Any, out: Any = None) -> Any:
-        """Runs once.  `out` is an array, or a list of arrays where there are several outputs.
-
-        Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
-        """
-        spec = self.spec
-        if len(args) != len(spec.inputs):
-            raise FeedError(f"{self!r}: expected {len(spec.inputs)} arguments, got {len(args)}")
-        inputs = [as_array(array, value) for array, value in zip(spec.inputs, args)]
-        sizes = bind_sizes(spec.inputs, [a.shape for a in inputs], spec.checks)
-        with self.library.lock if spec.state else nullcontext():
-            state = self.library.state_arrays(spec.state)
-            outputs = output_arrays(spec.outputs, spec.single, out, sizes, inputs, list(state.values()))
-            self.run(inputs, outputs, state, [sizes[s] for s in spec.symbols])
-        if out is not None:
-            return out
-        results = [shown(a, array) for a, array in zip(outputs, spec.outputs)]
-        return results[0] if spec.single else results
-
-    def run(self, inputs: Sequence[np.ndarray[Any, Any]], outputs: Sequence[np.ndarray[Any, Any]],
-            state: Mapping[int, np.ndarray[Any, Any]], sizes: Sequence[int]) -> None:
-        needed = self.workspace_size(*sizes)
-        if needed < 0:
-            raise GraphError(f"{self!r}: sizes {dict(zip(self.spec.symbols, sizes))} are too large")
-        workspace = aligned_array(needed)
-        struct = [state[k].ctypes.data if k in state else None for k in range(len(self.library.variables))]
-        members = (ctypes.c_void_p * len(struct))(*struct)
-        arrays = [a.ctypes.data for a in (*inputs, *outputs)]
-        extra = [ctypes.addressof(members)] if self.spec.state else []
-        status = self.native(*sizes, *arrays, *extra, workspace.ctypes.data)
-        if status:
-            detail = "; ".join(self.spec.messages) if status == OUT_OF_RANGE else ""
-            raise GraphError(f"{self!r}: {TEXTS.get(status, f'status {status}')}{f' ({detail})' if detail else ''}")
 
 
 class Library:
     """A loaded library: its entries are methods.  Made by `load_library`; pickles by its path, with the state."""
 
-    def __init__(self, path: Path, dll: ctypes.CDLL, data: Mapping[str, Any]) -> None:
-        self.path, self.dll = path, dll
-        self.name: str = data["name"]
-        self.lock = threading.RLock()
-        self.variables = tuple(array_of(item) for item in data["state"])
-        self.has_initial = tuple(bool(item["initial"]) for item in data["state"])
-        self.state = self.new_state()
-        self.entries = {name: Entry(self, entry_of(name, item)) for name, item in data["entries"].items()}
+    def __init__(self, image: Image, specs: Sequence[EntrySpec]) -> None:
+        self.image = image
+        self.name, self.variables, self.lock = image.name, image.variables, image.lock
+        self.entries = {spec.name: Entry(image, spec) for spec in specs}
 
     def __getattr__(self, name: str) -> Entry:
         entries: dict[str, Entry] = self.__dict__.get("entries", {})
@@ -140,19 +51,31 @@ class Library:
         return sorted({*super().__dir__(), *self.entries})
 
     def __repr__(self) -> str:
-        lines = [f"<library {self.name} from {os.fspath(self.path)!r}", *(f"  {e.spec}" for e in self.entries.values())]
+        lines = [f"<library {self.name} from {os.fspath(self.image.path)!r}",
+                 *(f"  {e.spec}" for e in self.entries.values())]
         return "\n".join([*lines, *(f"  state {a.name}: {array_text(a)}" for a in self.variables)]) + ">"
 
     def __reduce__(self) -> Any:
-        return load_library, (os.fspath(self.path),), self.state
+        return load_library, (os.fspath(self.image.path),), dict(self.state)
 
-    def __setstate__(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.state = state
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """The variables by name, as arrays that the library changes in place; others may be put in their places."""
+        return self.image.state
+
+    @state.setter
+    def state(self, arrays: Mapping[str, Any]) -> None:
+        with self.lock:
+            given = dict(arrays)
+            self.image.state.clear()
+            self.image.state.update(given)
 
     def new_state(self) -> dict[str, np.ndarray[Any, Any]]:
         """Copies of the first values; a variable without one is left out until it is given."""
-        table = (ctypes.c_void_p * max(1, len(self.variables))).in_dll(self.dll, f"{self.name}_initial")
-        return {a.name: copied(a, table[k] or 0) for k, a in enumerate(self.variables) if self.has_initial[k]}
+        return self.image.new_state()
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Writes all variables to a file that the library's functions in C read too, whole or not at all."""
@@ -163,39 +86,15 @@ class Library:
         self.of_files("load", path)
 
     def of_files(self, what: str, path: str | os.PathLike[str]) -> None:
-        if not hasattr(self.dll, f"{self.name}_{what}"):
+        if not hasattr(self.image.dll, f"{self.name}_{what}"):
             raise Unsupported(f"library {self.name!r}: {what}_state: it has no variables, or was made freestanding "
                               "(stage: library)")
         with self.lock:
-            arrays = self.state_arrays(range(len(self.variables)))
+            arrays = self.image.state_arrays(range(len(self.variables)))
             members = (ctypes.c_void_p * len(arrays))(*(arrays[k].ctypes.data for k in range(len(arrays))))
-            status = self.dll[f"{self.name}_{what}"](members, os.fsencode(path))
+            status = self.image.dll[f"{self.name}_{what}"](members, os.fsencode(path))
         if status:
             raise GraphError(f"library {self.name!r}: {what}_state {os.fspath(path)!r}: {TEXTS[status]}")
-
-    def state_arrays(self, used: Sequence[int]) -> dict[int, np.ndarray[Any, Any]]:
-        """The arrays of these variables, after a check that native code can use them."""
-        found = {}
-        for k in used:
-            spec = self.variables[k]
-            if spec.name not in self.state:
-                raise SessionError(f"library {self.name!r}: variable {spec.name!r} has no value; set "
-                                   f"state[{spec.name!r}] to an array {array_text(spec)}")
-            check_out(spec, self.state[spec.name], fixed_shape(spec))
-            found[k] = self.state[spec.name]
-        return found
-
-
-def fixed_shape(array: Array) -> tuple[int, ...]:
-    """The shape of a variable, which has no symbols."""
-    return tuple(int(size) for size in array.shape)
-
-
-def copied(array: Array, address: int) -> np.ndarray[Any, Any]:
-    made = aligned_array(prod(fixed_shape(array)) * itemsize(array.dtype))
-    ctypes.memmove(made.ctypes.data, address, made.nbytes)
-    found: np.ndarray[Any, Any] = made.view(storage_dtype(array.dtype)).reshape(fixed_shape(array))
-    return found
 
 
 # -- reading --
@@ -220,7 +119,16 @@ def load_library(path: str | os.PathLike[str]) -> Library:
     if data.get("format") != FORMAT:
         raise GraphError(f"load_library: {os.fspath(path)!r} has format {data.get('format')}, not {FORMAT}")
     check_processor(place, data["targets"])
-    return Library(place, dll, data)
+    image = Image(place, dll, data["name"], [array_of(item) for item in data["state"]],
+                  [bool(item["initial"]) for item in data["state"]], entry_again)
+    return Library(image, [entry_of(name, item) for name, item in data["entries"].items()])
+
+
+def entry_again(path: str, state: Mapping[str, Any], name: str) -> Entry:
+    """What a pickled entry becomes."""
+    library = load_library(path)
+    library.state = state
+    return library.entries[name]
 
 
 def opened(path: Path) -> ctypes.CDLL:
