@@ -14,7 +14,7 @@ from graphc.ir.dims import Dim
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Contraction, Map
 
-from .gemm import dot, driver
+from .gemm import axpy, dot, driver
 from .gemm.blocking import blocking
 from .target import Target
 from .text import Module
@@ -24,7 +24,8 @@ from .vectors import check_dtype
 def emit_contraction(module: Module, contraction: Contraction, target: Target, name: str) -> None:
     """Adds `define internal void @name` and the functions that it calls."""
     chosen = checked(contraction)
-    (dot if dot.fits(chosen) else driver).emit(module, chosen, target, name)
+    form = dot if dot.fits(chosen) else axpy if axpy.fits(chosen) else driver
+    form.emit(module, chosen, target, name)
 
 
 def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
@@ -32,6 +33,8 @@ def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
     chosen = checked(contraction)
     if dot.fits(chosen):
         return dot.workspace_bytes(chosen)
+    if axpy.fits(chosen):
+        return axpy.workspace_bytes(chosen)
     return driver.layout(chosen, target, blocking(chosen, target)).size
 
 

@@ -85,9 +85,9 @@ class Function:
         self.emit(text)
         return ""
 
-    def prefetch(self, pointer: str, *, write: bool = False) -> None:
-        """Fetches a line into the first-level cache; the address need not be one of ours."""
-        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", int(write)), ("i32", "3"), ("i32", "1"))
+    def prefetch(self, pointer: str, *, write: bool = False, near: int = 3) -> None:
+        """Fetches a line into the caches, the first-level one if `near` is 3; the address need not be one of ours."""
+        self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", int(write)), ("i32", near), ("i32", "1"))
 
     def text(self) -> str:
         return "\n".join(line for line in self.lines if line is not None) + "\n}\n"
