@@ -51,7 +51,6 @@ class Blocking:
     direct_a: bool
     direct_b: bool | None  # None: found at run time
     has_blocks: bool  # k may need more than one block
-    unroll: int
     ahead: int
 
     @property
@@ -83,9 +82,8 @@ def blocking(contraction: Contraction, target: Target) -> Blocking:
     rows, vectors = tile_shape(contraction, lanes, target, direct_b is not False)
     kc, nc, mc = block_sizes(contraction, size, rows[0], vectors[0] * lanes, direct_b is True)
     has_blocks = not isinstance(contraction.depth, int) or contraction.depth > kc
-    static = not has_blocks and isinstance(m, int) and isinstance(n, int)
     result = Blocking(lanes, rows, vectors, kc, nc, mc if has_blocks else WHOLE, False, direct_b, has_blocks,
-                      4 if static else 2, 0 if direct_b and stays_near(contraction, size) else AHEAD)
+                      0 if direct_b and stays_near(contraction, size) else AHEAD)
     return replace(result, direct_a=a_may_stay(contraction, result, size))
 
 
@@ -137,9 +135,11 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
 
 
 def stays_near(contraction: Contraction, size: int) -> bool:
-    """b is in the second-level cache when it is read, as far as one can know."""
-    n, depth = contraction.extents[-1], contraction.depth
-    return isinstance(n, int) and isinstance(depth, int) and n * depth * size <= IN_PLACE
+    """b is in the second-level cache when it is read, as far as one can know, and a column of it in the first."""
+    n, depth, step = contraction.extents[-1], contraction.depth, contraction.b.strides[-1]
+    if not isinstance(n, int) or not isinstance(depth, int) or not isinstance(step, int):
+        return False
+    return n * depth * size <= IN_PLACE and not is_crowded(step * size, depth)
 
 
 def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:

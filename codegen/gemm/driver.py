@@ -23,6 +23,7 @@ from .pack import Packer, Place, Source, steps
 from .tile import Tile, emit_tile
 
 PAGE = 4096
+UNROLL = 2  # steps of k in a row; more take longer to compile and no less to run
 LINES_OF_TILE = 16  # of the next panel of a, fetched before a tile
 
 
@@ -155,7 +156,7 @@ class _Driver:
         assert isinstance(row, int) and isinstance(step, int)
         static = isinstance(self.depth, int) and not chosen.has_blocks
         return Tile(rows, vectors, chosen.lanes, self.kind, row, step, b_step if isinstance(b_step, int) else "%b_step",
-                    self.depth if static else "%depth", chosen.columns, chosen.has_blocks, chosen.unroll, chosen.ahead)
+                    self.depth if static else "%depth", chosen.columns, chosen.has_blocks, UNROLL, chosen.ahead)
 
     def is_b_small(self) -> str:
         """Run-time choice: b stays in place when it is small for the times it is read, and a vector wide."""
