@@ -151,10 +151,9 @@ def a_may_stay(contraction: Contraction, chosen: Blocking, size: int) -> bool:
         return False
     if not isinstance(row, int) or not isinstance(step, int) or not isinstance(contraction.depth, int):
         return False
-    if is_one_panel(contraction, chosen.columns) and abs(row) <= 1:
-        return True
-    crowded = is_crowded(step * size, chosen.kc) if abs(row) <= 1 else is_crowded(row * size, chosen.rows[0])
-    return min(abs(row), abs(step)) <= 1 and not crowded
+    if step == 1:
+        return not is_crowded(row * size, chosen.rows[0])
+    return row == 1 and (is_one_panel(contraction, chosen.columns) or not is_crowded(step * size, chosen.kc))
 
 
 def is_crowded(stride: int, count: int) -> bool:

@@ -20,10 +20,9 @@ from .batch import Frame
 from .blocking import IN_PLACE, IN_PLACE_SELDOM, LINE, PADDING, SELDOM, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
 from .pack import Packer, Place, Source, steps
-from .tile import Tile, emit_tile
+from .tile import Tile, tile_function
 
 PAGE = 4096
-UNROLL = 2  # steps of k in a row; more take longer to compile and no less to run
 LINES_OF_TILE = 16  # of the next panel of a, fetched before a tile
 
 
@@ -131,9 +130,6 @@ class _Driver:
 
     # -- variants --
     def write(self) -> None:
-        for rows in self.chosen.rows:
-            for vectors in self.chosen.vectors:
-                emit_tile(self.module, self.target, self.tile_name(rows, vectors), self.tile(rows, vectors))
         shape = Shape(self.chosen.columns, self.chosen.vectors[0], self.chosen.lanes)
         emit_epilogue(self.module, self.contraction, self.target, f"{self.name}_epilogue", shape)
         if self.chosen.direct_b is None:
@@ -141,22 +137,24 @@ class _Driver:
         self.frame.over_batch(self.product)
         self.frame.close()
 
-    def tile_name(self, rows: int, vectors: int) -> str:
-        return f"{self.name}_tile{rows}x{vectors}"
+    @property
+    def by_columns(self) -> bool:
+        """Whether the elements of a that one step of k needs lie side by side."""
+        return self.a_strides[1] != 1 if self.chosen.direct_a else is_by_columns(self.contraction)
 
-    def tile(self, rows: int, vectors: int) -> Tile:
+    @property
+    def a_stride(self) -> Int:
+        """The other stride of a, as the tile reads it."""
         chosen = self.chosen
         if chosen.direct_a:
-            row, step = self.a_strides
-        elif is_by_columns(self.contraction):
-            row, step = 1, chosen.rows[0]
-        else:
-            row, step = chosen.kc + PADDING, 1
-        b_step: Int = "%b_step" if chosen.direct_b is None else self.b_strides[0] if chosen.direct_b else chosen.columns
-        assert isinstance(row, int) and isinstance(step, int)
-        static = isinstance(self.depth, int) and not chosen.has_blocks
-        return Tile(rows, vectors, chosen.lanes, self.kind, row, step, b_step if isinstance(b_step, int) else "%b_step",
-                    self.depth if static else "%depth", chosen.columns, chosen.has_blocks, UNROLL, chosen.ahead)
+            return self.a_strides[1 if self.by_columns else 0]
+        return chosen.rows[0] if self.by_columns else chosen.kc + PADDING
+
+    def tile(self, rows: int, vectors: int) -> str:
+        """The name of the micro-kernel."""
+        chosen = self.chosen
+        return tile_function(self.module, self.target, Tile(
+            rows, vectors, chosen.lanes, self.kind, self.by_columns, chosen.columns, chosen.ahead))
 
     def is_b_small(self) -> str:
         """Run-time choice: b stays in place when it is small for the times it is read, and a vector wide."""
@@ -358,10 +356,10 @@ class _Driver:
 
     def tile_of(self, size: Int, vectors: int) -> str:
         rows = self.chosen.rows
-        name = f"@{self.tile_name(rows[0], vectors)}"
+        name = f"@{self.tile(rows[0], vectors)}"
         for variant in rows[1:]:
             is_it = self.function.value(f"icmp eq i64 {size}, {variant}")
-            name = self.function.value(f"select i1 {is_it}, ptr @{self.tile_name(variant, vectors)}, ptr {name}")
+            name = self.function.value(f"select i1 {is_it}, ptr @{self.tile(variant, vectors)}, ptr {name}")
         return name
 
     def row_panel(self, block: Block, i: Int, size: Int, live: Int, slot: Int) -> None:
@@ -419,8 +417,8 @@ class _Driver:
         if chosen.has_blocks:
             at = function.add(panel.sums, function.mul(columns.slot, chosen.rows[0]))
             tile = function.element(self.kind, self.part(self.places.sums), at)
-        function.emit(f"call fastcc void {panel.tiles[columns.which]}(ptr {panel.a}, ptr {b}, i64 {step}, ptr {tile}, "
-                      f"i64 {block.depth}, i1 {block.resume})")
+        function.emit(f"call fastcc void {panel.tiles[columns.which]}(ptr {panel.a}, i64 {self.a_stride}, ptr {b}, "
+                      f"i64 {step}, ptr {tile}, i64 {block.depth}, i1 {block.resume})")
         skipped = function.add(function.mul(panel.skip, chosen.columns), function.sub(columns.n, columns.first))
 
         def finish() -> None:
