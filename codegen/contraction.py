@@ -1,6 +1,8 @@
 """Matrix products: one function for a `Contraction`, and how much scratch memory it needs.
 
-    void name(ptr noalias %a0, .., i64 %dim_<symbol>.., ptr %workspace)      symbols sorted, the workspace last
+    void name(ptr noalias %a0, .., i64 %dim_<symbol>.., [i64 %lo<axis>, i64 %hi<axis>,].. ptr %workspace)
+
+Symbols are sorted; the axes with ranges are those of `product_ranges`, so threads may take pieces.
 
 The workspace is aligned to 64 bytes; what it holds before a call does not matter.  The two operands change places
 where that makes the result contiguous along its columns: c = a b and c^T = b^T a^T are the same numbers.
@@ -16,6 +18,7 @@ from graphc.ir.plan import Contraction, Map
 
 from .gemm import axpy, dot, driver
 from .gemm.blocking import blocking
+from .gemm.ranges import Range
 from .target import Target
 from .text import Module
 from .vectors import check_dtype
@@ -36,6 +39,12 @@ def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
     if axpy.fits(chosen):
         return axpy.workspace_bytes(chosen)
     return driver.layout(chosen, target, blocking(chosen, target)).size
+
+
+def product_ranges(contraction: Contraction, target: Target) -> tuple[Range, ...]:
+    """The axes that the function is given ranges of; none where the product is one piece."""
+    chosen = checked(contraction)
+    return dot.cut(chosen, target) if dot.fits(chosen) else driver.cut(chosen, target)
 
 
 def checked(contraction: Contraction) -> Contraction:

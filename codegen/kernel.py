@@ -21,6 +21,7 @@ from .straight import emit_straight
 from .target import Target
 from .text import Function, Module
 from .vectors import Lanes
+from .work import kernel_work
 
 
 def _shape(kernel: Kernel) -> tuple[Kernel, Facts, int | None]:
@@ -52,6 +53,17 @@ def split_extent(kernel: Kernel) -> int | Dim:
     """How far lo..hi runs; 1 where the kernel is one piece."""
     merged, _, axis = _shape(kernel)
     return 1 if axis is None else merged.extents[axis]
+
+
+def kernel_axis(kernel: Kernel, target: Target) -> tuple[int | Dim, int, int | Dim]:
+    """For threads: how far lo..hi runs, a multiple at which a piece starts without waste, and the work of all."""
+    merged, known, axis = _shape(kernel)
+    if axis is None:
+        return 1, 1, 0
+    choice = choose(merged, known, target)
+    block = choice.factor if choice.unroll == axis else 1
+    multiple = 4 * choice.count * block if choice.lanes == axis else block
+    return merged.extents[axis], multiple, kernel_work(merged, known, target)
 
 
 def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> None:

@@ -9,7 +9,8 @@
 
 An entry trusts nothing: sizes are evaluated with checked arithmetic, pointers may be null only where nothing is behind
 them, and must be aligned.  A status other than 0 from these checks means that nothing was written.  Only the functions
-of `codegen.state` import something, from libc; memcpy and its like are part of the object.
+of `codegen.state` import something, from libc, and the pool of a library with threads, which is never unloaded; memcpy
+and its like are part of the object.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from .elf.read import UNDEFINED, read_object
 from .elf.resolve import TABLE_NAME
 from .header import STATUS, WORKSPACE_ALIGN, CLibrary
 from .jit import compile_text, object_of
+from .pool import IMPORTS as POOL_IMPORTS, RUN, emit_pool
 from .program import constant_symbol, emit_program
+from .regions import DESCRIPTOR, descriptor_text, foreign_descriptor
 from .sizes import symbol_register
 from .state import IMPORTS, emit_state
 from .target import Target, baseline
@@ -51,10 +54,11 @@ class Linked:
     exports: tuple[str, ...]
     blobs: Mapping[str, Blob]
     imports: tuple[str, ...] = ()  # of libc
+    has_pool: bool = False
 
     def write(self, path: str | os.PathLike[str], soname: str) -> None:
         write_library(path, self.objects, exports=self.exports, soname=soname, blobs=self.blobs, imports=self.imports,
-                      needed=LIBC if self.imports else ())
+                      needed=LIBC if self.imports else (), stays=self.has_pool)
 
 
 def program_name(library: str, entry: str) -> str:
@@ -63,7 +67,8 @@ def program_name(library: str, entry: str) -> str:
 
 
 def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, weights: Sequence[Blob],
-                  initial: Sequence[Blob | None], targets: Sequence[Target], cache: Cache) -> Linked:
+                  initial: Sequence[Blob | None], targets: Sequence[Target], cache: Cache,
+                  threads: int = 1) -> Linked:
     """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order.
 
     `weights` are the values of the first variables of every program, and part of the library; the state follows them.
@@ -88,20 +93,29 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
         exports += emit_state(module, library.name, programs[0].state[len(weights):], CODE)
         imports = IMPORTS
     base = baseline(targets[0])
+    variants = [program_module(programs, number, target, threads) for number, target in enumerate(targets)]
+    has_pool = any(DESCRIPTOR in made.globals for made in variants)
+    if has_pool:
+        emit_pool(module, base)
+        module.add_global(DESCRIPTOR, descriptor_text(threads, f"@{RUN}"))
+        imports += POOL_IMPORTS
     code = [object_of(module.text(), base, cache)]
-    code += [program_object(programs, number, target, cache) for number, target in enumerate(targets)]
+    code += [object_of(made.text(), target, cache) for made, target in zip(variants, targets, strict=True)]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
-    return Linked((*code, *memory_functions(code, {*blobs, *imports}, base)), tuple(exports), blobs, imports)
+    return Linked((*code, *memory_functions(code, {*blobs, *imports}, base)), tuple(exports), blobs, imports,
+                  has_pool)
 
 
-def program_object(programs: Sequence[Program], number: int, target: Target, cache: Cache) -> bytes:
+def program_module(programs: Sequence[Program], number: int, target: Target, threads: int) -> Module:
     """The programs' code for one of the targets."""
     module = Module()
     for program in programs:
-        emit_program(replace(program, name=variant(program.name, number)), target, module)
-    return object_of(module.text(), target, cache)
+        emit_program(replace(program, name=variant(program.name, number)), target, module, has_pool=threads > 1)
+    if DESCRIPTOR in module.globals:
+        module.globals[DESCRIPTOR] = foreign_descriptor()
+    return module
 
 
 def variant(program: str, number: int) -> str:

@@ -2,11 +2,12 @@
 
     i32 name(ptr inputs, ptr outputs, ptr state, ptr arena, i64 dim..)    arrays of pointers; a 64-byte aligned arena
     i64 name_arena(i64 dim..)                                             bytes that the arena must have
+    @graphc_pool                                                          threads of a call and the pool (`regions`)
 
 The result is 0, or 1 + n where the n-th message of the program says what is wrong.  Large constants are external
 symbols `graphc_<key>` of 64-byte alignment: the JIT binds them to arrays, the ELF writer to read-only data.
 
-Equal kernels are emitted once.
+Equal kernels are emitted once.  The text is the same for any number of threads, which is found in memory at run time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from graphc.ir.dims import Dim, evaluate, maximum
 from graphc.ir.plan import Buffer, Case, Contraction, CopyStep, Kernel, KernelStep, Program, RangeStep, taken
 from graphc.ir.types import itemsize
 
-from .contraction import emit_contraction, workspace_bytes
+from .contraction import emit_contraction, product_ranges, workspace_bytes
 from .gemm.batch import sizes_of as contraction_symbols
-from .kernel import emit_kernel, kernel_symbols, split_extent
+from .kernel import emit_kernel, kernel_axis, kernel_symbols
+from .regions import DESCRIPTOR, Axis, Call, Regions, threads_of
 from .sizes import Environment, environment, size_value, symbol_register
 from .target import Target
 from .text import Function, Int, Module
-
+from .work import product_work
 
 Step = KernelStep | RangeStep | CopyStep
 
@@ -36,58 +38,72 @@ class Emitted:
 
     text: str
     name: str
-    arena: int | Dim  # bytes, workspaces included
+    arena: int | Dim  # bytes, the workspace of one thread included
+    slot: int | Dim  # bytes for each further thread
     constants: tuple[str, ...]  # symbols to bind
+    has_regions: bool  # whether threads and the pool are looked up
 
-    def arena_bytes(self, sizes: dict[str, int]) -> int:
-        return evaluate(self.arena, sizes)
+    def arena_bytes(self, sizes: dict[str, int], threads: int = 1) -> int:
+        return evaluate(self.arena + self.slot * (threads - 1), sizes)
 
 
 def constant_symbol(key: str) -> str:
     return f"graphc_{key}"
 
 
-def emit_program(program: Program, target: Target, module: Module | None = None) -> Emitted:
-    """The module of a program; with `module` given, the program is added to it."""
+def emit_program(program: Program, target: Target, module: Module | None = None, *, has_pool: bool = True) -> Emitted:
+    """The module of a program; with `module` given, the program is added to it.
+
+    Without a pool nothing is shared among threads, and nothing looked up.
+    """
     module = module or Module()
-    workspace = workspace_of(program, target)
-    arena = program.arena + workspace
+    workspace, slot = workspaces(program, target)
+    arena, slot = program.arena + workspace, slot if has_pool else 0
     constants = tuple(constant_symbol(c.key) for c in program.constants)
     for symbol in constants:
         module.add_global(symbol, f"@{symbol} = external constant i8, align 64")
-    _Writer(module, program, target).write()
-    emit_arena(module, program, arena)
-    return Emitted(module.text(), program.name, arena, constants)
+    _Writer(module, program, target, has_pool).write()
+    emit_arena(module, program, arena, slot)
+    return Emitted(module.text(), program.name, arena, slot, constants, DESCRIPTOR in module.globals)
 
 
-def workspace_of(program: Program, target: Target) -> int | Dim:
-    """Bytes behind the arena that matrix products pack into."""
+def workspaces(program: Program, target: Target) -> tuple[int | Dim, int | Dim]:
+    """Bytes behind the arena that matrix products pack into: for one thread, and for each further one."""
     most: int | Dim = 0
-    for step in program.steps:
-        if isinstance(step, KernelStep) and isinstance(step.kernel, Contraction):
-            most = maximum(most, workspace_bytes(step.kernel, target))
-    return most
+    products = [step.kernel for step in program.steps
+                if isinstance(step, KernelStep) and isinstance(step.kernel, Contraction)]
+    for kernel in products:
+        most = maximum(most, workspace_bytes(kernel, target))
+    return most, most if any(product_ranges(kernel, target) for kernel in products) else 0
 
 
 def parameters(program: Program) -> str:
     return "".join(f", i64 {symbol_register(s)}" for s in program.symbols)
 
 
-def emit_arena(module: Module, program: Program, arena: int | Dim) -> None:
+def emit_arena(module: Module, program: Program, arena: int | Dim, slot: int | Dim) -> None:
     function = Function(module, f"define i64 @{program.name}_arena({parameters(program)[2:]}) #0")
-    function.emit(f"ret i64 {size_value(function, arena, environment(program.symbols))}")
+    env = environment(program.symbols)
+    nbytes = size_value(function, arena, env)
+    if slot != 0:
+        more = function.value(f"sub i64 {threads_of(function)}, 1")
+        nbytes = function.add(nbytes, function.mul(more, size_value(function, slot, env)))
+    function.emit(f"ret i64 {nbytes}")
     module.add(f"{program.name}_arena", function.text())
 
 
 class _Writer:
     """Writes the entry function of a program."""
 
-    def __init__(self, module: Module, program: Program, target: Target) -> None:
+    def __init__(self, module: Module, program: Program, target: Target, has_pool: bool) -> None:
         self.module = module
         self.program = program
+        self.has_pool = has_pool
+        self.workspace = workspaces(program, target)[0]
         self.target = target
         self.function = Function(module, f"define i32 @{program.name}(ptr %inputs, ptr %outputs, ptr %state, ptr %arena"
                                          f"{parameters(program)}) #0")
+        self.regions = Regions(self.function)
         self.env: Environment = environment(program.symbols)
         self.pointers: dict[int, str] = {}
 
@@ -97,6 +113,7 @@ class _Writer:
         for when, steps in groupby(self.program.steps, lambda step: step.when):
             self.guarded(when, tuple(steps))
         self.function.emit("ret i32 0")
+        self.regions.close()
         self.module.add(self.program.name, self.function.text())
 
     def guarded(self, when: tuple[Case, ...], steps: Sequence[Step]) -> None:
@@ -132,15 +149,34 @@ class _Writer:
         return self.function.value(f"load ptr, ptr {self.function.element('ptr', table, buffer.number)}, align 8")
 
     def kernel(self, step: KernelStep) -> None:
-        name = kernel_function(self.module, step.kernel, self.target)
-        pointers = [f"ptr {self.pointers[b]}" for b in step.buffers]
-        if isinstance(step.kernel, Kernel):
-            sizes = [f"i64 {self.size(step.size(Dim.symbol(s)))}" for s in kernel_symbols(step.kernel)]
-            rest = ["i64 0", f"i64 {self.size(step.size(split_extent(step.kernel)))}"]
+        kernel = step.kernel
+        name = kernel_function(self.module, kernel, self.target)
+        pointers = [("ptr", self.pointers[b]) for b in step.buffers]
+        if isinstance(kernel, Kernel):
+            call, work = self.kernel_call(step, kernel, name, pointers)
         else:
-            sizes = [f"i64 {symbol_register(s)}" for s in contraction_symbols(step.kernel)]
-            rest = [f"ptr {self.function.element('i8', '%arena', self.size(self.program.arena))}"]
-        self.function.emit(f"call void @{name}({', '.join([*pointers, *sizes, *rest])})")
+            call, work = self.product_call(kernel, name, pointers)
+        if self.has_pool and call.may_share(work):
+            self.regions.write(call, self.size(work))
+        else:
+            self.function.emit(call.whole())
+
+    def kernel_call(self, step: KernelStep, kernel: Kernel, name: str,
+                    pointers: Sequence[tuple[str, Int]]) -> tuple[Call, int | Dim]:
+        extent, multiple, work = kernel_axis(kernel, self.target)
+        sizes = (("i64", self.size(step.size(Dim.symbol(s)))) for s in kernel_symbols(kernel))
+        axis = Axis(self.size(step.size(extent)), multiple, multiple)
+        return Call(name, (*pointers, *sizes), (axis,)), step.size(work)
+
+    def product_call(self, kernel: Contraction, name: str,
+                     pointers: Sequence[tuple[str, Int]]) -> tuple[Call, int | Dim]:
+        arguments = (*pointers, *(("i64", symbol_register(s)) for s in contraction_symbols(kernel)))
+        ranges = product_ranges(kernel, self.target)
+        has_grid = [r.axis for r in ranges][-2:] == [len(kernel.extents) - 2, len(kernel.extents) - 1]
+        axes = tuple(Axis(self.size(r.extent), r.multiple, r.block) for r in ranges)
+        place = self.function.element("i8", "%arena", self.size(self.program.arena))
+        call = Call(name, arguments, axes, has_grid, place, self.size(self.workspace))
+        return call, product_work(kernel, self.target)
 
     def check(self, step: RangeStep) -> None:
         buffer = self.program.buffers[step.buffer]

@@ -102,7 +102,7 @@ class _Writer:
         self.tables = [self.room("ptr", len(arrays)) for arrays in (form.inputs, form.outputs)]
         self.members = self.room("ptr", 1 + max(form.numbers, default=0))
         self.stack_arena = "null"
-        if isinstance(form.arena, int) and 0 < form.arena <= STACK_ARENA:
+        if isinstance(form.arena, int) and 0 < form.arena <= STACK_ARENA and not form.has_slots:
             self.stack_arena = self.room("i8", form.arena, ALIGN)
 
     # -- small pieces --
@@ -261,7 +261,7 @@ class _Writer:
     def needed(self) -> Int:
         """Bytes of arena that must be taken from the gate."""
         f, form = self.function, self.form
-        if form.arena is not None:
+        if form.arena is not None and not form.has_slots:
             return 0 if self.stack_arena != "null" else self.sizes.value(form.arena)
         size = self.load("ptr", self.word("arena"))
         found = f.value(f"call i64 {size}({', '.join(self.symbols())})")

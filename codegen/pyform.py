@@ -14,6 +14,7 @@ class CallForm:
 
     numbers     the place of each variable in the table that the native function takes
     arena       bytes of memory of its own; None: the word `arena` is the function of the sizes that says it
+    has_slots   `arena` is for one thread, and the word says how much it is for all
     work        (operations per step, steps): how long a call takes, roughly
     is_entry    called as `entry(size.., input.., output.., [ptr table of variables,] arena)` (`codegen.library`), else
                 as `entry(ptr inputs, ptr outputs, ptr state, ptr arena, size..)` (`codegen.program`)
@@ -30,11 +31,13 @@ class CallForm:
     work: tuple[tuple[int, int | Dim], ...]
     single: bool  # the one output is returned bare, not in a list
     is_entry: bool = False
+    has_slots: bool = False
 
 
-def form_of(program: Program, arena: int | Dim, single: bool) -> CallForm:
+def form_of(program: Program, arena: int | Dim, single: bool, *, has_slots: bool = False) -> CallForm:
     return CallForm(program.name, program.symbols, program.inputs, program.outputs, program.state,
-                    tuple(range(len(program.state))), program.checks, arena, operations(program), single)
+                    tuple(range(len(program.state))), program.checks, arena, operations(program), single,
+                    has_slots=has_slots)
 
 
 def operations(program: Program) -> tuple[tuple[int, int | Dim], ...]:

@@ -52,8 +52,10 @@ def split_axis(kernel: Kernel, known: Facts) -> int | None:
 
 
 def _separates(kernel: Kernel, axis: int) -> bool:
-    """Whether what accumulates at different points of the axis never meets."""
+    """Whether what is stored or accumulates at different points of the axis never meets."""
     for op in kernel.ops:
+        if op.kind in ("store", "keep") and op.map is not None and not is_nonzero(op.map.strides[axis]):
+            return False
         if op.kind == "accumulate" and op.map is not None:
             pairs = list(zip(op.map.strides, kernel.extents, strict=True))
             others = [pair for a, pair in enumerate(pairs) if a != axis and is_nonzero(pair[0])]

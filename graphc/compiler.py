@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+import ctypes
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +17,11 @@ from time import perf_counter
 
 from codegen.cache import Cache
 from codegen.jit import Loaded, assembly_text, check_runs_here, content_key, loaded_image, made_image
+from codegen.pool import RUN, process_pool
 from codegen.program import Emitted, constant_symbol, emit_program
 from codegen.pycall import call_symbol, call_text
 from codegen.pyform import form_of
+from codegen.regions import DESCRIPTOR
 from codegen.target import target
 from passes.fuse import Fusion, fusion_text
 from passes.lower import Request, lower, size_checks
@@ -26,6 +29,7 @@ from passes.pipeline import PIPELINE, optimise, write
 
 from .arrays import constant_array
 from .config import Options
+from .ir.dims import evaluate
 from .ir.node import ancestors
 from .ir.plan import Border, Program
 from .ir.plan_text import program_text
@@ -49,8 +53,15 @@ class Compiled:
         return self.loaded.addresses[self.border.name]
 
     @property
+    def arena_function(self) -> int:
+        return self.loaded.addresses[f"{self.border.name}_arena"]
+
+    @property
     def call_name(self) -> str:
         return call_symbol(self.border.name)
+
+    def arena_bytes(self, sizes: dict[str, int]) -> int:
+        return evaluate(self.border.arena + self.border.slot * (self.options.threads - 1), sizes)
 
     @cached_property
     def program(self) -> Program:
@@ -60,7 +71,8 @@ class Compiled:
     def call_image(self, single: bool) -> bytes:
         """The code of the function that Python calls (`codegen.pycall`)."""
         def make() -> bytes:
-            text = call_text(form_of(self.program, self.border.arena, single))
+            border = self.border
+            text = call_text(form_of(self.program, border.arena, single, has_slots=border.slot != 0))
             return made_image(text, [self.call_name], target(self.options.target))
 
         key = self.key
@@ -100,9 +112,17 @@ def compile_request(request: Request, options: Options) -> Compiled:
     arrays = [constant_array(c.data) for c in plan.constants]
     symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(plan.constants, arrays)}
     compiled = Compiled(request, options, cache, key, plan.border, loaded_image(image, symbols, kept=arrays))
+    share(compiled.loaded, options.threads, cache)
     if program is not None:
         compiled.program = program
     return compiled
+
+
+def share(loaded: Loaded, threads: int, cache: Cache) -> None:
+    """Lets calls of a program use so many threads, where it has steps to share."""
+    if DESCRIPTOR in loaded.addresses and threads > 1:
+        words = (ctypes.c_uint64 * 2).from_address(loaded.addresses[DESCRIPTOR])
+        words[:] = [threads, process_pool(cache).addresses[RUN]]
 
 
 def compiled_plan(request: Request, options: Options, cache: Cache) -> tuple[Program, Plan, bytes]:
@@ -115,9 +135,10 @@ def compiled_plan(request: Request, options: Options, cache: Cache) -> tuple[Pro
         emitted = emit_program(program, chosen)
     show(program, emitted, options)
     with timed("machine code", options):
-        code, exports = content_key(emitted.text, chosen) + "-image", [program.name, f"{program.name}_arena"]
+        code = content_key(emitted.text, chosen) + "-image"
+        exports = [program.name, f"{program.name}_arena", *([DESCRIPTOR] if emitted.has_regions else [])]
         image = cache.made("code", code, lambda: made_image(emitted.text, exports, chosen))
-    return program, Plan(code, Border.of(program, emitted.arena), program.constants), image
+    return program, Plan(code, Border.of(program, emitted.arena, emitted.slot), program.constants), image
 
 
 @contextmanager

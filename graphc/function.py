@@ -83,7 +83,7 @@ class Function:
             if self.native is None and gate.opened() is not None:
                 self.native = gate.loaded(self.compiled.call_image(self.single))
                 gate.connect(self, self.native, self.compiled.call_name, entry=self.compiled.address,
-                             state=ctypes.addressof(self.state_pointers))
+                             arena=self.compiled.arena_function, state=ctypes.addressof(self.state_pointers))
 
     def disconnect(self) -> None:
         """Leaves all calls to the method `slow`."""
@@ -120,7 +120,7 @@ class Function:
         return shown_results([results] if self.single else results, self.border.outputs, self.single)
 
     def run(self, inputs: Arrays, outputs: Arrays, sizes: dict[str, int]) -> None:
-        with self.home.lock.arena(evaluate(self.border.arena, sizes)) as arena, \
+        with self.home.lock.arena(self.compiled.arena_bytes(sizes)) as arena, \
                 self.home.lock if self.state else nullcontext():
             status = self.entry(pointers(inputs), pointers(outputs), self.state_pointers, arena,
                                 *(sizes[s] for s in self.border.symbols))

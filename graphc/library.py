@@ -114,16 +114,20 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
 
     Where entries update variables, the library has functions that make, copy, save and load a state, and needs libc for
     them; a `freestanding` one does without both, and its callers keep the arrays themselves.
+
+    A library has one thread unless `threads` asks for more: then it brings a pool along, needs libc, and stays loaded.
     """
     check_entries(name, entries, session)
     chosen = options_of(session, options)
+    if freestanding and chosen.threads > 1:
+        raise GraphError(f"compile_library: {name!r}: threads={chosen.threads} needs libc; not freestanding")
     machines = chosen_targets(targets or (chosen.target,))
     place = check_folder(folder, name)
     check_weights(weights, session, freestanding)
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
-                           Cache(Path(chosen.cache_dir), chosen.cache))
+                           Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads)
     data = {}
     if weights == "file":
         assert session is not None
@@ -134,9 +138,11 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
 
 
 def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
-    """The session's options, where they are not given."""
+    """The session's options, where they are not given; but threads are for the caller of a library to ask for."""
     chosen = Options.of(**given)
-    return chosen if session is None else replace(session.options, **{name: getattr(chosen, name) for name in given})
+    if session is not None:
+        chosen = replace(session.options, **{name: getattr(chosen, name) for name in given})
+    return chosen if given.get("threads") is not None else replace(chosen, threads=1)
 
 
 # -- what is asked for --

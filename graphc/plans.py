@@ -28,7 +28,7 @@ from .ir.plan import Array, Border, Constant, DimCheck
 from .ir.types import to_storage
 
 # Options that change no code.
-SILENT = {"check_numerics", "mode", "verify", "dump", "dump_dir", "time", "rules", "cache_dir", "cache"}
+SILENT = {"threads", "check_numerics", "mode", "verify", "dump", "dump_dir", "time", "rules", "cache_dir", "cache"}
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def border_data(border: Border) -> dict[str, Any]:
     arrays = {name: [[a.name, a.dtype, [encode(size) for size in a.shape]] for a in getattr(border, name)]
               for name in ("inputs", "outputs", "state")}
     checks = [[c.relation, encode(c.a), encode(c.b), c.message] for c in border.checks]
-    return {"name": border.name, "symbols": border.symbols, **arrays, "arena": encode(border.arena), "checks": checks,
-            "messages": border.messages}
+    return {"name": border.name, "symbols": border.symbols, **arrays, "arena": encode(border.arena),
+            "slot": encode(border.slot), "checks": checks, "messages": border.messages}
 
 
 def border_of(data: Mapping[str, Any]) -> Border:
@@ -142,4 +142,4 @@ def border_of(data: Mapping[str, Any]) -> Border:
 
     checks = tuple(DimCheck(relation, decode(a), decode(b), message) for relation, a, b, message in data["checks"])
     return Border(data["name"], tuple(data["symbols"]), arrays("inputs"), arrays("outputs"), arrays("state"),
-                  decode(data["arena"]), checks, tuple(data["messages"]))
+                  decode(data["arena"]), decode(data["slot"]), checks, tuple(data["messages"]))

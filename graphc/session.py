@@ -22,7 +22,7 @@ from .function import Function
 from .home import Home, spec_of
 from .interpreted import Interpreted
 from .io.tensors import read_tensors, write_tensors
-from .ir.errors import FeedError, GraphError, SessionError, Unsupported, user_line
+from .ir.errors import FeedError, GraphError, SessionError, user_line
 from .ir.node import Graph, Node, ancestors, default_graph, make, path_to, replaced
 from .ir.types import from_storage, to_storage
 from .numerics import Checked
@@ -49,9 +49,6 @@ class Session:
     def __init__(self, graph: Graph | None = None, **options: Any) -> None:
         self.graph = graph or default_graph()
         self.options = Options.of(**options)
-        if self.options.threads > 1:
-            raise Unsupported(f"Session: threads={self.options.threads}: "
-                              "native code runs on one thread in this version")
         self.home = Home(self.graph, self.options)
         self.lock = self.home.lock
         self.functions: dict[Any, Callable[..., Any]] = {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import ctypes
+import itertools
 import time
 
 import numpy as np
 
-from codegen.contraction import emit_contraction, workspace_bytes
+from codegen.contraction import emit_contraction, product_ranges, workspace_bytes
 from codegen.jit import compile_text, load
 from codegen.sizes import symbol_register
 from codegen.target import target
@@ -30,14 +31,17 @@ class Product:
         module = Module()
         emit_contraction(module, contraction, target(name), "product")
         pointers = [f"ptr %a{i}" for i in range(len(contraction.arguments))]
-        listed = ", ".join([*pointers, *(f"i64 {symbol_register(s)}" for s in self.symbols), "ptr %workspace"])
+        self.ranges = product_ranges(contraction, target(name))
+        bounds = [f"i64 {bound}" for part in self.ranges for bound in part.bounds]
+        listed = ", ".join([*pointers, *(f"i64 {symbol_register(s)}" for s in self.symbols), *bounds, "ptr %workspace"])
         module.add("entry", f"define void @entry({listed}) #0 {{\n  call void @product({listed})\n  ret void\n}}\n")
         self.text = module.text()
         start = time.thread_time()
         self.image = compile_text(self.text, target(name))
         self.compile_seconds = time.thread_time() - start
         self.loaded = load(self.image, ["entry"], target(name))
-        kinds = [ctypes.c_void_p] * len(pointers) + [ctypes.c_int64] * len(self.symbols) + [ctypes.c_void_p]
+        kinds = [ctypes.c_void_p] * len(pointers) + [ctypes.c_int64] * (len(self.symbols) + len(bounds))
+        kinds.append(ctypes.c_void_p)
         self.function = self.loaded.function("entry", None, *kinds)
         self.workspace_size = workspace_bytes(contraction, target(name))
         self.memory: dict[int, np.ndarray] = {}
@@ -48,8 +52,17 @@ class Product:
             self.memory[size] = np.full(size + 64, 0xFF, np.uint8)  # NaN: nothing may be read before it is written
         return -(-self.memory[size].ctypes.data // 64) * 64
 
-    def __call__(self, sizes: Mapping[str, int], *arrays: np.ndarray) -> None:
-        self.function(*(a.ctypes.data for a in arrays), *(sizes[s] for s in self.symbols), self.workspace(sizes))
+    def __call__(self, sizes: Mapping[str, int], *arrays: np.ndarray, pieces: int = 1) -> None:
+        """`pieces`: into how many every axis that may be cut is cut, at any place."""
+        pointers = [a.ctypes.data for a in arrays]
+        cuts = []
+        for part in self.ranges:
+            extent = evaluate(part.extent, sizes)
+            ends = sorted({extent * k // pieces for k in range(pieces + 1)})
+            cuts.append(list(itertools.pairwise(ends)) or [(0, 0)])
+        for box in itertools.product(*cuts):
+            bounds = [bound for pair in box for bound in pair]
+            self.function(*pointers, *(sizes[s] for s in self.symbols), *bounds, self.workspace(sizes))
 
 
 def row_major(shape: Sequence[int | Dim]) -> tuple[int | Dim, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from codegen import regions
+from codegen.gemm import ranges
 import graphc as gc
 from graphc.binding import bind_sizes
 from graphc.ir.dims import evaluate
@@ -36,16 +38,25 @@ def fetches(name: str) -> tuple[list[Node], list[Node], dict[Node, Node]]:
     return CASES[name](n), [n], {}
 
 
+def share_everything() -> None:
+    """From now on even the smallest steps are cut into pieces."""
+    regions.REGION = ranges.REGION = 0
+    regions.PIECE = 1
+
+
 def main() -> None:
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    if threads > 1:
+        share_everything()
     fences = [Fenced() for _ in range(24)]
     arena_fence = Fenced(4096)
     for name in [*CASES, "training step"]:
         print(name, flush=True)
         with Graph():
             nodes, inputs, updates = training_step() if name == "training step" else fetches(name)
-            made = Native(nodes, inputs, updates.items())
+            made = Native(nodes, inputs, updates.items(), threads=threads)
         state = [np.zeros(a.shape, storage_dtype(a.dtype)) for a in made.program.state]
-        for batch in (1, 2, 3, 7, 16, 17, 33, 67):
+        for batch in (1, 2, 3, 7, 16, 17, 33, 67) if threads == 1 else (1, 7, 67):
             for at_end in (True, False):
                 run(made, batch, state, fences, arena_fence, at_end)
 
@@ -56,7 +67,7 @@ def run(made: Native, batch: int, state: list[np.ndarray], fences: list[Fenced],
     inputs = [np.ones(shape, storage_dtype(a.dtype)) for shape, a in zip(shapes, made.program.inputs)]
     sizes = bind_sizes(made.program.inputs, [a.shape for a in inputs], made.program.checks)
     outputs = [np.zeros([evaluate(s, sizes) for s in a.shape], storage_dtype(a.dtype)) for a in made.program.outputs]
-    arena = np.zeros(-(-made.emitted.arena_bytes(sizes) // ROUND) * ROUND, np.uint8)
+    arena = np.zeros(-(-made.emitted.arena_bytes(sizes, made.threads) // ROUND) * ROUND, np.uint8)
     where = arena_fence.place(arena, at_end=at_end)
     k, m = len(inputs), len(inputs) + len(outputs)
     tables = (table(fences, inputs, at_end), table(fences[k:], outputs, at_end), table(fences[m:], state, at_end))

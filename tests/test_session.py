@@ -290,8 +290,3 @@ def test_check_numerics_names_the_first_bad_node() -> None:
             step([1.0, -1.0, 1.0])
         with pytest.raises(gc.GraphError, match="check_numerics"):
             step([1.0, 0.0, 1.0])
-
-
-def test_more_threads_than_there_are_yet() -> None:
-    with pytest.raises(gc.Unsupported, match="one thread"):
-        gc.Session(threads=4)

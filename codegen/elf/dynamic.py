@@ -21,7 +21,7 @@ from .resolve import Symbols
 NEEDED, STRTAB, SYMTAB, RELA, RELASZ, RELAENT, STRSZ, SYMENT, SONAME = 1, 5, 6, 7, 8, 9, 10, 11, 14
 INIT_ARRAY, FINI_ARRAY, INIT_ARRAYSZ, FINI_ARRAYSZ, FLAGS = 25, 26, 27, 28, 30
 GNU_HASH, RELACOUNT, FLAGS_1 = 0x6FFFFEF5, 0x6FFFFFF9, 0x6FFFFFFB
-BIND_NOW, NOW = 8, 1
+BIND_NOW, NOW, NODELETE = 8, 1, 8
 
 BLOOM_SHIFT = 26
 
@@ -50,9 +50,10 @@ class DynamicNames:
     hash_table: bytes
     soname: str | None
     needed: tuple[str, ...]
+    stays: bool  # in memory, once it is loaded
 
 
-def dynamic_names(symbols: Symbols, soname: str | None, needed: Sequence[str]) -> DynamicNames:
+def dynamic_names(symbols: Symbols, soname: str | None, needed: Sequence[str], *, stays: bool = False) -> DynamicNames:
     """Everything that can be known before the layout."""
     buckets = max(1, len(symbols.exports) // 4)
     exports = tuple(sorted(symbols.exports, key=lambda name: gnu_hash(name) % buckets))
@@ -61,7 +62,7 @@ def dynamic_names(symbols: Symbols, soname: str | None, needed: Sequence[str]) -
         strings.at(name)
     indices = {name: i for i, name in enumerate((*symbols.imports, *exports), 1)}
     table = hash_table([gnu_hash(name) for name in exports], buckets=buckets, first=1 + len(symbols.imports))
-    return DynamicNames(strings, indices, exports, table, soname, tuple(needed))
+    return DynamicNames(strings, indices, exports, table, soname, tuple(needed), stays)
 
 
 def gnu_hash(name: str) -> int:
@@ -117,7 +118,7 @@ def dynamic_rows(names: DynamicNames, sections: Mapping[str, Output], relative_c
     if ".rela.dyn" in sections:
         rows += [(RELA, sections[".rela.dyn"].address), (RELASZ, sections[".rela.dyn"].size),
                  (RELAENT, RELOCATION.size), (RELACOUNT, relative_count)]
-    rows += [(FLAGS, BIND_NOW), (FLAGS_1, NOW), (0, 0)]
+    rows += [(FLAGS, BIND_NOW), (FLAGS_1, NOW | NODELETE * names.stays), (0, 0)]
     return b"".join(struct.pack("<QQ", tag, value) for tag, value in rows)
 
 

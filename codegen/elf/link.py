@@ -42,28 +42,28 @@ UNWIND_HEADER = bytes((1, 0x1B, 0xFF, 0xFF))
 
 
 def link(objects: Sequence[bytes], *, exports: Sequence[str], soname: str | None = None, needed: Sequence[str] = (),
-         blobs: Mapping[str, Blob] | None = None, imports: Collection[str] = ()) -> bytes:
+         blobs: Mapping[str, Blob] | None = None, imports: Collection[str] = (), stays: bool = False) -> bytes:
     """The shared object, as bytes.
 
     Only `exports` can be seen from outside.  `blobs` are read-only data, 64-byte aligned, that the code reaches under
     their names as `external hidden` globals.  `imports` are the symbols that may be left to other libraries, which
-    `needed` names.
+    `needed` names.  A library that `stays` is not unloaded by dlclose: its threads run in it.
     """
-    return b"".join(chunks(_parts(objects, exports, soname, needed, blobs or {}, imports)))
+    return b"".join(chunks(_parts(objects, exports, soname, needed, blobs or {}, imports, stays)))
 
 
 def write_library(path: str | os.PathLike[str], objects: Sequence[bytes], *, exports: Sequence[str],
                   soname: str | None = None, needed: Sequence[str] = (), blobs: Mapping[str, Blob] | None = None,
-                  imports: Collection[str] = ()) -> None:
+                  imports: Collection[str] = (), stays: bool = False) -> None:
     """Links as `link` does and writes the file, which appears whole or not at all; blobs are not copied."""
-    parts = _parts(objects, exports, soname, needed, blobs or {}, imports)
+    parts = _parts(objects, exports, soname, needed, blobs or {}, imports, stays)
     if os.path.isdir(path):
         raise LinkError(f"link: {os.fspath(path)!r} is a folder")
     write_whole(path, chunks(parts), mode=0o755)
 
 
 def _parts(objects: Sequence[bytes], exports: Sequence[str], soname: str | None, needed: Sequence[str],
-           blobs: Mapping[str, Blob], imports: Collection[str]) -> list[Part]:
+           blobs: Mapping[str, Blob], imports: Collection[str], stays: bool) -> list[Part]:
     for name in (*needed, *([] if soname is None else [soname])):
         if not name or "\0" in name:
             raise LinkError(f"link: library name {name!r}")
@@ -73,7 +73,7 @@ def _parts(objects: Sequence[bytes], exports: Sequence[str], soname: str | None,
     symbols = resolve(parsed, exports=exports, imports=imports, blobs=tuple(data))
     pieces = gather(parsed)
     found = list(sites(parsed, pieces, symbols, arch))
-    demands, names = scan(found), dynamic_names(symbols, soname, needed)
+    demands, names = scan(found), dynamic_names(symbols, soname, needed, stays=stays)
     sections = lay_out(_sizes(pieces, data, demands, names, arch), _aligns(pieces), arch.page)
     by_name = {s.name: s for s in sections}
     addresses = _addresses(pieces, data, by_name, demands, arch)

@@ -10,7 +10,8 @@ from graphc.ir.plan import Contraction, Map
 from ..sizes import Environment, environment, size_value, symbol_register
 from ..text import Function, Int, Module
 from ..vectors import MEMORY
-from .pack import steps
+from .pack import between
+from .ranges import Range
 
 
 def sizes_of(contraction: Contraction) -> tuple[str, ...]:
@@ -30,8 +31,9 @@ def parameters(contraction: Contraction) -> list[str]:
 class Frame:
     """The contraction's function under construction, its sizes, and the batch element that it is at."""
 
-    def __init__(self, module: Module, contraction: Contraction, name: str) -> None:
-        head = ", ".join([*parameters(contraction), "ptr %workspace"])
+    def __init__(self, module: Module, contraction: Contraction, name: str, cut: Sequence[Range] = ()) -> None:
+        bounds = [f"i64 {bound}" for part in cut for bound in part.bounds]
+        head = ", ".join([*parameters(contraction), *bounds, "ptr %workspace"])
         self.function = Function(module, f"define internal void @{name}({head}) #0")
         self.module, self.contraction, self.name = module, contraction, name
         self.env: Environment = environment(sizes_of(contraction))
@@ -39,20 +41,21 @@ class Frame:
         for map_ in (contraction.a, contraction.b):
             for value in (map_.offset, *map_.strides):
                 self.size(value)
-        for extent in contraction.extents:
-            self.size(extent)
+        self.bounds: list[tuple[Int, Int]] = [(0, self.size(extent)) for extent in contraction.extents]
+        for part in cut:
+            self.bounds[part.axis] = part.bounds
 
     def size(self, value: int | Dim) -> Int:
         return size_value(self.function, value, self.env)
 
     def over_batch(self, body: Callable[[], None], indices: tuple[Int, ...] = ()) -> None:
-        """Runs `body` for every batch element."""
-        extents = self.contraction.extents[:-2]
-        if len(indices) == len(extents):
+        """Runs `body` for every batch element of the range."""
+        if len(indices) == len(self.bounds) - 2:
             self.batch = indices
             body()
             return
-        steps(self.function, self.size(extents[len(indices)]), 1, lambda i: self.over_batch(body, (*indices, i)))
+        low, high = self.bounds[len(indices)]
+        between(self.function, low, high, 1, lambda i: self.over_batch(body, (*indices, i)))
 
     def base(self, map_: Map) -> str:
         """Where the operand of this batch element starts."""

@@ -17,7 +17,8 @@ from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, Lanes, kind_bits
 from .batch import Frame
 from .epilogue import Shape, emit_epilogue
-from .pack import converted, steps
+from .pack import between, converted, steps
+from .ranges import Range, ranges
 
 CHUNK = 64  # columns between calls of the epilogue
 FEW = 4
@@ -34,6 +35,11 @@ def workspace_bytes(contraction: Contraction) -> int:
     return CHUNK * kind_bits(REGISTER[contraction.dtype]) // 8
 
 
+def cut(contraction: Contraction, target: Target) -> tuple[Range, ...]:
+    """The axes whose ranges are parameters: not the few rows, which share what is read of b."""
+    return ranges(contraction, target, FEW, CHUNK, CHUNK)
+
+
 def emit(module: Module, contraction: Contraction, target: Target, name: str) -> None:
     lanes = target.vector_bits // kind_bits(REGISTER[contraction.dtype])
     emit_epilogue(module, contraction, target, f"{name}_epilogue", Shape(CHUNK, 1, lanes))
@@ -42,13 +48,12 @@ def emit(module: Module, contraction: Contraction, target: Target, name: str) ->
 
 class _Dot:
     def __init__(self, module: Module, contraction: Contraction, target: Target, name: str, lanes: int) -> None:
-        self.frame = Frame(module, contraction, name)
+        self.frame = Frame(module, contraction, name, cut(contraction, target))
         self.contraction = contraction
         self.kind = REGISTER[contraction.dtype]
         self.wide, self.single = Lanes(self.frame.function, target, lanes), Lanes(self.frame.function, target, 1)
         self.together = 4 if target.vector_bits == 512 or target.architecture != "x86_64" else 2
         self.depth = self.frame.size(contraction.depth)
-        self.n = self.frame.size(contraction.extents[-1])
         self.column = self.frame.size(contraction.b.strides[-2])
 
     def write(self) -> None:
@@ -60,14 +65,16 @@ class _Dot:
         a, b = frame.base(self.contraction.a), frame.base(self.contraction.b)
         memory, row = MEMORY[self.contraction.arguments[self.contraction.a.argument]], self.contraction.a.strides[-3]
 
+        rows, columns = frame.bounds[-2:]
+
         def one(m: Int) -> None:
             start = function.element(memory, a, function.mul(m, frame.size(row)))
-            steps(function, self.n, CHUNK, lambda n: self.chunk(start, b, m, n))
-        steps(function, frame.size(self.contraction.extents[-2]), 1, one)
+            between(function, *columns, CHUNK, lambda n: self.chunk(start, b, m, n))
+        between(function, *rows, 1, one)
 
     def chunk(self, a: str, b: str, m: Int, n: Int) -> None:
         function = self.frame.function
-        count = function.minimum(CHUNK, function.sub(self.n, n))
+        count = function.minimum(CHUNK, function.sub(self.frame.bounds[-1][1], n))
         whole = function.sub(count, self.together - 1)
         dtype = self.contraction.arguments[self.contraction.b.argument]
         first = function.element(MEMORY[dtype], b, function.mul(n, self.column))

@@ -19,7 +19,8 @@ from ..vectors import MEMORY, REGISTER, kind_bits
 from .batch import Frame
 from .blocking import IN_PLACE, IN_PLACE_SELDOM, LINE, PADDING, SELDOM, Blocking, blocking, rounded
 from .epilogue import Shape, emit_epilogue
-from .pack import Packer, Place, Source, steps
+from .pack import Packer, Place, Source, between, steps
+from .ranges import Range, ranges
 from .tile import Tile, tile_function
 
 PAGE = 4096
@@ -105,6 +106,12 @@ class RowPanel:
     sums: Int  # of the partial sums' block: where this panel's start
 
 
+def cut(contraction: Contraction, target: Target) -> tuple[Range, ...]:
+    """The axes whose ranges are parameters."""
+    chosen = blocking(contraction, target)
+    return ranges(contraction, target, chosen.rows[0], chosen.columns, chosen.nc)
+
+
 def emit(module: Module, contraction: Contraction, target: Target, name: str) -> None:
     chosen = blocking(contraction, target)
     _Driver(module, contraction, target, name, chosen).write()
@@ -113,7 +120,7 @@ def emit(module: Module, contraction: Contraction, target: Target, name: str) ->
 class _Driver:
     def __init__(self, module: Module, contraction: Contraction, target: Target, name: str, chosen: Blocking) -> None:
         self.module, self.contraction, self.target, self.name, self.chosen = module, contraction, target, name, chosen
-        self.frame = Frame(module, contraction, name)
+        self.frame = Frame(module, contraction, name, cut(contraction, target))
         self.function, self.size = self.frame.function, self.frame.size
         self.kind = REGISTER[contraction.dtype]
         self.packer = Packer(self.function, target, min(chosen.lanes, target.vector_bits // kind_bits(self.kind)))
@@ -177,16 +184,17 @@ class _Driver:
 
     def over_blocks(self) -> None:
         function, chosen = self.function, self.chosen
+        (top, bottom), (left, right) = self.frame.bounds[-2:]
 
         def columns(n: Int) -> None:
-            width = function.minimum(chosen.nc, function.sub(self.n, n))
-            steps(function, self.m, chosen.mc, lambda m: self.over_depth(n, width, m))
-        steps(function, self.n, chosen.nc, columns)
+            width = function.minimum(chosen.nc, function.sub(right, n))
+            between(function, top, bottom, chosen.mc, lambda m: self.over_depth(n, width, m))
+        between(function, left, right, chosen.nc, columns)
 
     def over_depth(self, n: Int, columns: Int, m: Int) -> None:
         """Blocks of k; one empty block where the depth is 0, because the epilogue runs all the same."""
         function, kc = self.function, self.chosen.kc
-        rows = function.minimum(self.chosen.mc, function.sub(self.m, m))
+        rows = function.minimum(self.chosen.mc, function.sub(self.frame.bounds[-2][1], m))
         if not self.chosen.has_blocks:
             self.block(Block(n, columns, m, rows, 0, self.depth, "false", "true"))
             return

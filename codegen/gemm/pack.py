@@ -65,6 +65,18 @@ def steps(function: Function, stop: Int, step: int, body: Callable[[Int], None])
     function.loop(0, stop, step, [], inside)
 
 
+def between(function: Function, low: Int, high: Int, step: int, body: Callable[[Int], None]) -> None:
+    """`for i in range(low, high, step)`."""
+    if low == 0:
+        steps(function, high, step, body)
+        return
+
+    def inside(index: Int, _: list[str]) -> list[Int]:
+        body(index)
+        return []
+    function.loop(low, high, step, [], inside)
+
+
 class Packer:
     """Writes packing code into `function` with vectors of at most `width` elements.
 

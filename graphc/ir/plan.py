@@ -223,7 +223,10 @@ class Program:
 
 @dataclass(frozen=True)
 class Border:
-    """What the caller of a native function must know.  `arena`: bytes that it must be given, workspaces included."""
+    """What the caller of a native function must know.
+
+    It must be given `arena` bytes, workspace included, and `slot` more for each thread but the first.
+    """
 
     name: str
     symbols: tuple[str, ...]
@@ -231,12 +234,13 @@ class Border:
     outputs: tuple[Array, ...]
     state: tuple[Array, ...]
     arena: int | Dim
+    slot: int | Dim
     checks: tuple[DimCheck, ...]
     messages: tuple[str, ...]
 
     @classmethod
-    def of(cls, program: Program, arena: int | Dim) -> Border:
-        return cls(program.name, program.symbols, program.inputs, program.outputs, program.state, arena,
+    def of(cls, program: Program, arena: int | Dim, slot: int | Dim) -> Border:
+        return cls(program.name, program.symbols, program.inputs, program.outputs, program.state, arena, slot,
                    program.checks, program.messages)
 
 
