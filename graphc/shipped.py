@@ -23,11 +23,12 @@ from codegen.elf.read import LinkError
 from codegen.elf.shared import EXECUTABLE, Shared, read_shared
 
 from .binding import as_array
+from .entries import EntrySpec, array_text, fixed_shape
 from .ir.errors import GraphError
 from .ir.files import write_whole
 from .ir.plan import Array
 from .ir.types import itemsize
-from .loaded import FORMAT, EntrySpec, array_of, array_text, entry_of, fixed_shape
+from .loaded import FORMAT, array_of, entry_of
 from .session import Session
 
 METADATA = "_metadata"
