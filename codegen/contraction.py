@@ -27,8 +27,12 @@ from .vectors import check_dtype
 def emit_contraction(module: Module, contraction: Contraction, target: Target, name: str) -> None:
     """Adds `define internal void @name` and the functions that it calls."""
     chosen = checked(contraction)
-    form = dot if dot.fits(chosen) else axpy if axpy.fits(chosen) else driver
-    form.emit(module, chosen, target, name)
+    if dot.fits(chosen):
+        dot.emit(module, chosen, target, name)
+    elif axpy.fits(chosen):
+        axpy.emit(module, chosen, target, name)
+    else:
+        driver.emit(module, chosen, target, name)
 
 
 def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
@@ -44,7 +48,9 @@ def workspace_bytes(contraction: Contraction, target: Target) -> int | Dim:
 def product_ranges(contraction: Contraction, target: Target) -> tuple[Range, ...]:
     """The axes that the function is given ranges of; none where the product is one piece."""
     chosen = checked(contraction)
-    return dot.cut(chosen, target) if dot.fits(chosen) else driver.cut(chosen, target)
+    if dot.fits(chosen):
+        return dot.cut(chosen, target)
+    return axpy.cut(chosen, target) if axpy.fits(chosen) else driver.cut(chosen, target)
 
 
 def checked(contraction: Contraction) -> Contraction:

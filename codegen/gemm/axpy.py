@@ -19,9 +19,11 @@ from ..vectors import MEMORY, REGISTER, Lanes, kind_bits
 from .batch import Frame
 from .blocking import stays_near
 from .epilogue import Shape, emit_epilogue
-from .pack import converted, steps
+from .pack import between, converted, steps
+from .ranges import Range, ranges
 
 CHUNK = 4096  # columns between calls of the epilogue
+SHARE = 512  # columns of a piece start at a multiple of so many: whole pages of float64
 TOGETHER = 8  # rows of b between a load and a store of the sums
 
 
@@ -36,6 +38,11 @@ def workspace_bytes(contraction: Contraction) -> int:
     return CHUNK * kind_bits(REGISTER[contraction.dtype]) // 8
 
 
+def cut(contraction: Contraction, target: Target) -> tuple[Range, ...]:
+    """The axes whose ranges are parameters."""
+    return ranges(contraction, target, 1, SHARE, SHARE)
+
+
 def emit(module: Module, contraction: Contraction, target: Target, name: str) -> None:
     lanes = target.vector_bits // kind_bits(REGISTER[contraction.dtype])
     emit_epilogue(module, contraction, target, f"{name}_epilogue", Shape(CHUNK, 1, lanes))
@@ -44,22 +51,22 @@ def emit(module: Module, contraction: Contraction, target: Target, name: str) ->
 
 class _Axpy:
     def __init__(self, module: Module, contraction: Contraction, target: Target, name: str, lanes: int) -> None:
-        self.frame = Frame(module, contraction, name)
+        self.frame = Frame(module, contraction, name, cut(contraction, target))
         self.function = self.frame.function
         self.contraction = contraction
         self.kind = REGISTER[contraction.dtype]
         self.wide, self.single = Lanes(self.function, target, lanes), Lanes(self.function, target, 1)
-        self.depth, self.n = self.frame.size(contraction.depth), self.frame.size(contraction.extents[-1])
+        self.depth = self.frame.size(contraction.depth)
         self.step, self.row = self.frame.size(contraction.a.strides[-1]), self.frame.size(contraction.b.strides[-1])
 
     def write(self) -> None:
-        self.frame.over_batch(lambda: steps(self.function, self.n, CHUNK, self.chunk))
+        self.frame.over_batch(lambda: between(self.function, *self.frame.bounds[-1], CHUNK, self.chunk))
         self.frame.close()
 
     def chunk(self, n: Int) -> None:
         """Sums of the columns from n on."""
         function, contraction = self.function, self.contraction
-        count = function.minimum(CHUNK, function.sub(self.n, n))
+        count = function.minimum(CHUNK, function.sub(self.frame.bounds[-1][1], n))
         b = function.element(MEMORY[contraction.arguments[contraction.b.argument]], self.frame.base(contraction.b), n)
         a = self.frame.base(contraction.a)
         self.over_columns(count, self.clear)
