@@ -8,6 +8,7 @@ integers out of range, complex, objects, text, masked arrays).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+import sys
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def describe(spec: Array) -> str:
 
 def as_array(spec: Array, value: Any, where: Describe = str) -> np.ndarray[Any, Any]:
     """The value as native code reads it; `where` adds to an error message how the input is reached."""
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         raise FeedError(f"feed of {describe(spec)}: a masked array; fill it first (value.filled(..)){where()}")
     array = value if isinstance(value, np.ndarray) else given_array(spec, value, where)
     if getattr(array.dtype, "name", "") == "bfloat16":
@@ -42,6 +43,11 @@ def as_array(spec: Array, value: Any, where: Describe = str) -> np.ndarray[Any, 
     if not converted.flags.aligned or not converted.flags.c_contiguous:
         converted = converted.copy()
     return converted
+
+
+def is_masked(value: Any) -> bool:
+    """Whether it is a masked array; NumPy's module of these is slow to import, and without it there are none."""
+    return type(value) is not np.ndarray and "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray)
 
 
 def given_array(spec: Array, value: Any, where: Describe) -> np.ndarray[Any, Any]:
