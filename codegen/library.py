@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-import os
+from pathlib import Path
 
 from graphc.ir.dims import product
 from graphc.ir.errors import Unsupported
@@ -28,10 +28,14 @@ from .cache import Cache
 from .checked import CheckedSizes
 from .cpu import emit_cpu
 from .elf import Blob, write_library
+from .elf.archive import data_object
+from .elf.link import flat
 from .elf.read import UNDEFINED, read_object
+from .elf.relocations import ARCHITECTURES
 from .elf.resolve import TABLE_NAME
 from .header import STATUS, WORKSPACE_ALIGN, CLibrary
 from .jit import compile_text, object_of
+from .linkers import OWN, link_by
 from .pool import IMPORTS as POOL_IMPORTS, RUN, emit_pool
 from .program import constant_symbol, emit_program
 from .regions import DESCRIPTOR, descriptor_text, foreign_descriptor
@@ -47,18 +51,43 @@ MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # 
 
 
 @dataclass(frozen=True)
+class Unit:
+    """A module of the library: the entries, or the programs for one target."""
+
+    label: str
+    text: str
+    target: Target
+    code: bytes
+
+
+@dataclass(frozen=True)
 class Linked:
     """What a library is made of, ready to be written to any file."""
 
-    objects: tuple[bytes, ...]
+    units: tuple[Unit, ...]
+    memory: tuple[bytes, ...]  # what stands for functions of <string.h>
     exports: tuple[str, ...]
     blobs: Mapping[str, Blob]
     imports: tuple[str, ...] = ()  # of libc
     has_pool: bool = False
 
-    def write(self, path: str | os.PathLike[str], soname: str) -> None:
-        write_library(path, self.objects, exports=self.exports, soname=soname, blobs=self.blobs, imports=self.imports,
-                      needed=LIBC if self.imports else (), stays=self.has_pool)
+    def write(self, path: Path, soname: str, linker: str = OWN) -> None:
+        """Writes the shared object; by our linker blobs go from memory to the file without a copy."""
+        needed = LIBC if self.imports else ()
+        if linker == OWN:
+            write_library(path, [*(unit.code for unit in self.units), *self.memory], exports=self.exports,
+                          soname=soname, blobs=self.blobs, imports=self.imports, needed=needed,
+                          stays=self.has_pool)
+        else:
+            memory = [(f"memory{k}.o", code) for k, code in enumerate(self.memory)]
+            link_by(linker, path, [*self.objects(), *memory], self.exports, soname,
+                    libc=bool(needed), stays=self.has_pool)
+
+    def objects(self) -> list[tuple[str, bytes]]:
+        """Relocatable objects by their file names, data included; they want memcpy and its like from libc."""
+        arch = ARCHITECTURES[read_object(self.units[0].code, "code").machine]
+        data = {name: flat(name, blob) for name, blob in self.blobs.items()}
+        return [*((f"{unit.label}.o", unit.code) for unit in self.units), ("data.o", data_object(data, arch))]
 
 
 def program_name(library: str, entry: str) -> str:
@@ -99,13 +128,18 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
         emit_pool(module, base)
         module.add_global(DESCRIPTOR, descriptor_text(threads, f"@{RUN}"))
         imports += POOL_IMPORTS
-    code = [object_of(module.text(), base, cache)]
-    code += [object_of(made.text(), target, cache) for made, target in zip(variants, targets, strict=True)]
+    units = [unit_of("entries", module, base, cache)]
+    units += [unit_of(f"code{k}", made, target, cache) for k, (made, target) in enumerate(zip(variants, targets))]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
-    return Linked((*code, *memory_functions(code, {*blobs, *imports}, base)), tuple(exports), blobs, imports,
-                  has_pool)
+    memory = memory_functions([unit.code for unit in units], {*blobs, *imports}, base)
+    return Linked(tuple(units), memory, tuple(exports), blobs, imports, has_pool)
+
+
+def unit_of(label: str, module: Module, target: Target, cache: Cache) -> Unit:
+    text = module.text()
+    return Unit(label, text, target, object_of(text, target, cache))
 
 
 def program_module(programs: Sequence[Program], number: int, target: Target, threads: int) -> Module:

@@ -90,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
                            "has code for each and uses the first that fits")
     made.add_argument("--weights", default="constant", help="constant, data or file: where variables go that nobody "
                                                             "updates (%(default)s)")
+    made.add_argument("--emit", action="append", metavar="KIND",
+                      help="also a (static library), o (objects), ll (LLVM IR) or s (assembly); may be repeated")
+    made.add_argument("--linker", default="own", help="own, cc, ld, lld or ziglang (%(default)s)")
     made.add_argument("--freestanding", action="store_true", help="no functions that need libc")
     made.add_argument("--fast-math", action="store_const", const=True, help="allow rewrites that are not exact")
     made = command("inspect", inspect, "show what a library holds, from the file itself")
@@ -133,7 +136,8 @@ def compile_model(arguments: argparse.Namespace) -> int:
     saved = load_graph(arguments.model)
     chosen = {name: _entry(saved, arguments.model, name) for name in arguments.entry or saved.entries}
     options: dict[str, Any] = {} if arguments.fast_math is None else {"fast_math": arguments.fast_math}
-    more = {"targets": arguments.target or (), "weights": arguments.weights, "freestanding": arguments.freestanding}
+    more = {"targets": arguments.target or (), "weights": arguments.weights, "freestanding": arguments.freestanding,
+            "emit": arguments.emit or (), "linker": arguments.linker}
     with saved.graph, Session(saved.graph, **options) as session:
         signatures = {name: signature(e.inputs, e.outputs, e.updates, e.names) for name, e in chosen.items()}
         name = arguments.name or Path(arguments.model).stem

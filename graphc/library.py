@@ -27,8 +27,11 @@ import numpy as np
 
 from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
+from codegen.elf.archive import archive
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
+from codegen.jit import assembly_text
 from codegen.library import Linked, build_library, program_name, used_state
+from codegen.linkers import OWN, check_linker
 from codegen.state import layout
 from codegen.target import Target, target
 from passes.lower import Request
@@ -48,6 +51,7 @@ from .session import Session, check_updates, missing_or_path, update_pairs, with
 
 __all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
 
+EMIT = ("a", "o", "ll", "s")
 WEIGHTS = ("constant", "data", "file")
 WORD = re.compile(r"[A-Za-z0-9]+")
 
@@ -100,7 +104,7 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
                     session: Session | None = None, *, targets: Sequence[str] = (), weights: str = "constant",
-                    freestanding: bool = False, **options: Any) -> Path:
+                    freestanding: bool = False, linker: str = OWN, emit: Sequence[str] = (), **options: Any) -> Path:
     """Writes lib<name>.so and <name>.h into the folder, and <name>.pc and <name>-config.cmake, by which pkg-config and
     CMake find them; all or none.  Returns the path of the first.
 
@@ -112,6 +116,9 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     of the code and folded with it; "data", read-only data that `update_weights` can change in the file; "file", members
     of the state, whose values are written to <name>.safetensors for `<name>_map` or `<name>_load`.
 
+    `emit` lists more files to write: "a", a static library; "o", its objects; "ll" and "s", their LLVM IR and assembly.
+    `linker` is "own", which needs no toolchain, or one of cc, ld, lld and ziglang.
+
     Where entries update variables, the library has functions that make, copy, save and load a state, and needs libc for
     them; a `freestanding` one does without both, and its callers keep the arrays themselves.
 
@@ -122,19 +129,21 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     if freestanding and chosen.threads > 1:
         raise GraphError(f"compile_library: {name!r}: threads={chosen.threads} needs libc; not freestanding")
     machines = chosen_targets(targets or (chosen.target,))
+    check_linker(linker)
+    check_emit(emit)
     place = check_folder(folder, name)
     check_weights(weights, session, freestanding)
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads)
-    data = {}
+    data: dict[str, Iterable[Chunk]] = {file: [content] for file, content in more_files(name, linked, emit).items()}
     if weights == "file":
         assert session is not None
         state = plan.programs[0].state
         values = {v.name: to_storage(session.value(v), v.dtype) for v in session.graph.variables.values()}
         data[f"{name}.safetensors"] = layout(name, state).file([values[array.name] for array in state])
-    return write_files(place, name, linked, text, data)
+    return write_files(place, name, linked, linker, text, data)
 
 
 def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
@@ -146,6 +155,11 @@ def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
 
 
 # -- what is asked for --
+def check_emit(emit: Sequence[str]) -> None:
+    if isinstance(emit, str) or any(kind not in EMIT for kind in emit):
+        raise GraphError(f"compile_library: emit={emit!r}: expected a list of {', '.join(EMIT)}")
+
+
 def check_weights(weights: str, session: Session | None, freestanding: bool) -> None:
     if weights not in WEIGHTS:
         raise GraphError(f"compile_library: weights={weights!r}: expected one of {', '.join(WEIGHTS)}")
@@ -402,7 +416,23 @@ endif()
 """
 
 
-def write_files(place: Path, name: str, linked: Linked, header: str, data: Mapping[str, Iterable[Chunk]]) -> Path:
+def more_files(name: str, linked: Linked, emit: Sequence[str]) -> dict[str, bytes]:
+    """The files beside the library that were asked for, by their names."""
+    found: dict[str, bytes] = {}
+    if "a" in emit:
+        found[f"lib{name}.a"] = archive(linked.objects())
+    if "o" in emit:
+        found |= {f"{name}_{file}": data for file, data in linked.objects()}
+    for unit in linked.units:
+        if "ll" in emit:
+            found[f"{name}_{unit.label}.ll"] = unit.text.encode()
+        if "s" in emit:
+            found[f"{name}_{unit.label}.s"] = assembly_text(unit.text, unit.target).encode()
+    return found
+
+
+def write_files(place: Path, name: str, linked: Linked, linker: str, header: str,
+                data: Mapping[str, Iterable[Chunk]]) -> Path:
     """All files under temporary names first, then their own: where anything fails, nothing has changed."""
     shared, h, pc, cmake = file_names(name)
     mark = f".{secrets.token_hex(8)}.tmp"
@@ -410,7 +440,7 @@ def write_files(place: Path, name: str, linked: Linked, header: str, data: Mappi
     try:
         place.mkdir(parents=True, exist_ok=True)
         try:
-            linked.write(place / (shared + mark), shared)
+            linked.write(place / (shared + mark), shared, linker)
             for file, text in texts.items():
                 (place / (file + mark)).write_text(text, encoding="utf-8", newline="\n")
             for file, chunks in data.items():

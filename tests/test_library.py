@@ -516,7 +516,7 @@ def test_bad_requests(tmp_path):
         refused(tmp_path, "ok", {"run": gc.signature([x, x], x)}, "twice")
         refused(tmp_path, "ok", {"run": gc.signature([x], [x, x + 1], names=["a", "a"])}, "two outputs named 'a'")
         refused(tmp_path, "ok", good, "no target", target="pdp11")
-        refused(tmp_path, "ok", good, "no option", linker="cc")
+        refused(tmp_path, "ok", good, "no option", linkers="cc")
         with gc.Graph(), gc.Session() as other:
             refused(tmp_path, "ok", good, "2 graphs", session=other)
         with pytest.raises(gc.GraphError, match="nothing to compute"):

@@ -69,7 +69,7 @@ def _parts(objects: Sequence[bytes], exports: Sequence[str], soname: str | None,
             raise LinkError(f"link: library name {name!r}")
     parsed = [read_object(bytes(data), f"object {i}") for i, data in enumerate(objects)]
     arch = _architecture(parsed)
-    data = {name: _flat(name, blob) for name, blob in blobs.items()}
+    data = {name: flat(name, blob) for name, blob in blobs.items()}
     symbols = resolve(parsed, exports=exports, imports=imports, blobs=tuple(data))
     pieces = gather(parsed)
     found = list(sites(parsed, pieces, symbols, arch))
@@ -95,7 +95,7 @@ def _architecture(objects: Sequence[Object]) -> Architecture:
     return ARCHITECTURES[machines[0]]
 
 
-def _flat(name: str, blob: Blob) -> memoryview:
+def flat(name: str, blob: Blob) -> memoryview:
     view = blob.data if isinstance(blob, np.ndarray) else memoryview(blob)
     if not view.c_contiguous:
         raise LinkError(f"link: blob {name!r}: not contiguous, shape {view.shape} strides {view.strides}")
