@@ -72,6 +72,16 @@ class CArgument:
 
 
 @dataclass(frozen=True)
+class CPattern:
+    """Which entries of a matrix the output `name` has, in CSR form: row r has those from indptr[r] to indptr[r + 1]."""
+
+    name: str
+    shape: tuple[int, int]
+    indptr: tuple[int, ...]
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class CFunction:
     """An entry; `arguments` of direction "state" say which variables of the library it uses."""
 
@@ -79,6 +89,7 @@ class CFunction:
     dims: tuple[str, ...]
     arguments: tuple[CArgument, ...]
     comment: str = ""
+    patterns: tuple[CPattern, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,7 +193,27 @@ def _function_text(library: CLibrary, function: CFunction) -> str:
     lines = [function.comment or f"Computes {function.name}.", *_argument_lines(library, function),
              f"Returns {library.name.upper()}_OK (0), or the reason why nothing was computed."]
     before = _block_comment([f"Bytes of workspace that {name} needs for these sizes; -1 where a size is not valid."])
-    return f"{before}\n{size}\n\n{_block_comment(lines)}\n{call}"
+    return "\n\n".join([f"{before}\n{size}", f"{_block_comment(lines)}\n{call}",
+                        *(_pattern_text(name, pattern) for pattern in function.patterns)])
+
+
+def _pattern_text(function: str, pattern: CPattern) -> str:
+    """The pattern of a sparse output, as constants that a compiler can see through."""
+    name, (rows, columns) = f"{function}_{pattern.name}", pattern.shape
+    kind = "int32_t" if max(*pattern.shape, len(pattern.indices)) < 2**31 else "int64_t"
+    head = _block_comment([f"{pattern.name} of {function} has the entries of a matrix of {rows} rows and {columns} "
+                           f"columns, in CSR form: entry k of row r is in column {name}_indices[k], for k from "
+                           f"{name}_indptr[r] to {name}_indptr[r + 1] - 1."])
+    lines = [f"#define {name.upper()}_ROWS {rows}", f"#define {name.upper()}_COLUMNS {columns}",
+             f"#define {name.upper()}_ENTRIES {len(pattern.indices)}"]
+    return "\n".join([head, *lines, _numbers(kind, f"{name}_indptr", pattern.indptr),
+                      _numbers(kind, f"{name}_indices", pattern.indices)])
+
+
+def _numbers(kind: str, name: str, values: Sequence[int]) -> str:
+    """An array of constants; C has none without elements."""
+    shown = textwrap.fill(", ".join(map(str, values or (0,))), WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return f"static const {kind} {name}[{len(values) or 1}] = {{\n{shown}\n}};"
 
 
 def _argument_lines(library: CLibrary, function: CFunction) -> list[str]:
@@ -252,6 +283,8 @@ def check(library: CLibrary) -> None:
     for function in library.functions:
         _check_identifier(function.name, f"{prefix}: function", macros=macros)
         names += [f"{prefix}_{function.name}", f"{prefix}_{function.name}_workspace_size"]
+        names += [f"{prefix}_{function.name}_{p.name}_{end}" for p in function.patterns
+                  for end in ("indptr", "indices")]
     _check_distinct(names, f"library {prefix}")
     for item in library.state:
         _check_argument(item, f"{prefix}: state", dims=(), macros=macros)

@@ -28,7 +28,7 @@ import numpy as np
 from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
 from codegen.elf.archive import archive
-from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, c_argument, check, header_text
+from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text
 from codegen.jit import assembly_text
 from codegen.library import Linked, build_library, program_name, used_state
 from codegen.linkers import OWN, check_linker
@@ -47,10 +47,12 @@ from .ir.plan import Array, Program
 from .ir.types import to_storage
 from .loaded import FORMAT, Library, load_library
 from .home import spec_of
+from .sparse import SparseJacobian
 from .session import Session, check_updates, missing_or_path, update_pairs, with_fed_nodes
 
 __all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
 
+MOST_DATA = 2_000_000_000  # bytes; distances in the file have 31 bits
 EMIT = ("a", "o", "ll", "s")
 WEIGHTS = ("constant", "data", "file")
 WORD = re.compile(r"[A-Za-z0-9]+")
@@ -63,6 +65,7 @@ class Signature:
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     names: tuple[str, ...]  # of the outputs
+    patterns: tuple[SparseJacobian | None, ...]  # of the outputs that are the entries of a sparse matrix
     updates: tuple[tuple[Node, Node], ...]
     single: bool
 
@@ -71,14 +74,20 @@ class Signature:
         return [*self.outputs, *(value for _, value in self.updates)]
 
 
-def signature(inputs: Node | Sequence[Node], outputs: Node | Sequence[Node], updates: Any = None,
+Output = Node | SparseJacobian
+
+
+def signature(inputs: Node | Sequence[Node], outputs: Output | Sequence[Output], updates: Any = None,
               names: Sequence[str] | None = None) -> Signature:
     """A function of the inputs that returns the outputs and then gives variables their new values.
 
-    `names` are those of the outputs in C; by default a placeholder's or variable's own, else output0, output1 ..
+    `names` are those of the outputs in C; by default a placeholder's or variable's own, else output0, output1 ..  An
+    output that is a sparse Jacobian gives its entries, and the header has its pattern in CSR form.
     """
     listed = (inputs,) if isinstance(inputs, Node) else tuple(inputs)
-    results = (outputs,) if isinstance(outputs, Node) else tuple(outputs)
+    given = (outputs,) if isinstance(outputs, Node | SparseJacobian) else tuple(outputs)
+    patterns = tuple(o if isinstance(o, SparseJacobian) else None for o in given)
+    results = tuple(o.data if isinstance(o, SparseJacobian) else o for o in given)
     pairs = tuple(update_pairs(updates))
     for node in (*listed, *results, *(n for pair in pairs for n in pair)):
         if not isinstance(node, Node):
@@ -88,7 +97,8 @@ def signature(inputs: Node | Sequence[Node], outputs: Node | Sequence[Node], upd
         raise GraphError(f"signature: no outputs and no updates, so nothing to compute\n  at {user_line()}")
     if names is not None and len(names) != len(results):
         raise GraphError(f"signature: {len(names)} names for {len(results)} outputs: {list(names)}\n  at {user_line()}")
-    return Signature(listed, results, tuple(names) if names is not None else output_names(listed, results), pairs,
+    chosen = tuple(names) if names is not None else output_names(listed, results)
+    return Signature(listed, results, chosen, patterns, pairs,
                      len(results) == 1)
 
 
@@ -137,6 +147,7 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads)
+    check_size(linked)
     data: dict[str, Iterable[Chunk]] = {file: [content] for file, content in more_files(name, linked, emit).items()}
     if weights == "file":
         assert session is not None
@@ -155,6 +166,13 @@ def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
 
 
 # -- what is asked for --
+def check_size(linked: Linked) -> None:
+    nbytes = sum(blob.nbytes if isinstance(blob, np.ndarray) else len(blob) for blob in linked.blobs.values())
+    if nbytes > MOST_DATA:
+        raise GraphError(f"compile_library: {nbytes} bytes of constants and weights, code reaches {MOST_DATA}; "
+                         "weights='file' keeps them out of the library")
+
+
 def check_emit(emit: Sequence[str]) -> None:
     if isinstance(emit, str) or any(kind not in EMIT for kind in emit):
         raise GraphError(f"compile_library: emit={emit!r}: expected a list of {', '.join(EMIT)}")
@@ -383,11 +401,13 @@ def c_function(entry: str, what: Signature, program: Program, members: Sequence[
     if clash := [name for name in what.names if what.names.count(name) > 1]:
         raise GraphError(f"compile_library: entry {entry!r}: two outputs named {clash[0]!r}")
     outputs = [c_array(array, name, dims, "out", taken) for array, name in zip(program.outputs, what.names)]
+    patterns = tuple(CPattern(item.name, p.shape, tuple(p.indptr.tolist()), tuple(p.indices.tolist()))
+                     for item, p in zip(outputs, what.patterns) if p is not None)
     updated = ", ".join(v.name for v, _ in what.updates)
     state = [members[k - weights] for k in used_state(program) if k >= weights]
     return CFunction(entry, tuple(dims.values()), (*inputs, *outputs, *state),
                      f"Computes {', '.join(what.names) or 'nothing to return'}"
-                     + (f"; updates {updated}." if updated else "."))
+                     + (f"; updates {updated}." if updated else "."), patterns)
 
 
 def c_array(array: Array, name: str, dims: Mapping[str, str], direction: str, taken: set[str]) -> CArgument:

@@ -93,6 +93,43 @@ def test_the_cpp_example_refuses_what_is_wrong(digits):
     assert subprocess.run([program], capture_output=True, check=False).returncode == 2
 
 
+PATTERN = r"""
+#include "sparse.h"
+#include <stdio.h>
+
+int main(void)
+{
+    double x[5] = {1, 2, 3, 4, 5}, entries[SPARSE_JACOBIAN_J_ENTRIES];
+    static char room[1 << 14];
+    if (sparse_jacobian(x, entries, room + (64 - (unsigned long)room % 64))) return 1;
+    for (int r = 0; r < SPARSE_JACOBIAN_J_ROWS; r++)
+        for (int k = sparse_jacobian_J_indptr[r]; k < sparse_jacobian_J_indptr[r + 1]; k++)
+            printf("%d %d %g\n", r, (int)sparse_jacobian_J_indices[k], entries[k]);
+    return 0;
+}
+"""
+
+
+def test_the_pattern_of_a_sparse_jacobian_is_in_the_header(tmp_path):
+    needs("cc")
+    with gc.Graph():
+        x = gc.placeholder("float64", (5,), name="x")
+        found = gc.sparse_jacobian(x[1:] * x[:-1], x)
+        path = gc.compile_library(tmp_path, "sparse", {"jacobian": gc.signature([x], found, names=["J"])})
+    (tmp_path / "main.c").write_text(PATTERN)
+    run("cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "main.c", "-L.", "-lsparse", "-Wl,-rpath,.", "-o",
+        "main", cwd=tmp_path)
+    dense = np.zeros((4, 5))
+    for line in run(tmp_path / "main", cwd=tmp_path).splitlines():
+        r, c, value = line.split()
+        dense[int(r), int(c)] = float(value)
+    values = np.arange(1.0, 6.0)
+    wanted = np.zeros((4, 5))
+    wanted[np.arange(4), np.arange(4)], wanted[np.arange(4), np.arange(1, 5)] = values[1:], values[:-1]
+    np.testing.assert_allclose(dense, wanted)
+    np.testing.assert_allclose(found.to_scipy(gc.load_library(path).jacobian(values)).toarray(), wanted)
+
+
 def test_pkg_config_builds_a_program(digits, tmp_path):
     needs("cc", "pkg-config")
     (tmp_path / "main.c").write_text('#include <digits.h>\nint main(void) { return digits_abi_version() - '

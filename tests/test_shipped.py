@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import graphc as gc
+import graphc.library
 import numpy as np
 import pytest
 
@@ -153,6 +154,13 @@ def test_bad_requests(tmp_path):
             shipped(tmp_path, **options)
     with gc.Graph(), pytest.raises(gc.GraphError, match="needs session="):
         gc.compile_library(tmp_path, "tiny", model(), weights="data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_much_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphc.library, "MOST_DATA", 10)
+    with pytest.raises(gc.GraphError, match="weights='file' keeps them out"):
+        shipped(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
