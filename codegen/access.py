@@ -47,6 +47,7 @@ class Frame:
     sizes: Environment
     sites: dict[Site, int] = field(default_factory=dict)
     numbers: dict[Int, str] = field(default_factory=dict)  # stride -> its multiples, one per lane
+    streamed: int | None = None  # the store that goes past the caches, where it fills aligned vectors
 
     def size(self, size: int | Dim) -> Int:
         return size_value(self.function, size, self.sizes)
@@ -401,7 +402,17 @@ def _store_step(frame: Frame, point: Point, number: int, where: Place, value: st
         return
     converted = lanes.store_convert(dtype, value)
     mask = _all_masks(frame, point.mask if in_lanes else None, where.vector_guard, scalar=where.scalar_guard)
+    if number == frame.streamed and mask is None:
+        align = aligned_bytes(frame, MEMORY[dtype])
+        frame.function.emit(f"store {lanes.memory_type(dtype)} {converted}, ptr {where.pointer}, align {align}, "
+                            "!nontemporal !0")
+        return
     _store_vector(frame, MEMORY[dtype], where, mask, converted)
+
+
+def aligned_bytes(frame: Frame, kind: str) -> int:
+    """The alignment of stores that go past the caches: a vector, or a register of several that make it up."""
+    return min(kind_bits(kind) // 8 * frame.lanes.count, frame.lanes.target.vector_bits // 8)
 
 
 def _store_one(frame: Frame, dtype: str, where: Place, value: str) -> None:

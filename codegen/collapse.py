@@ -82,7 +82,7 @@ def _renumbered(op: KernelOp, alive: list[int], number: list[int]) -> KernelOp:
 def _schedule(schedule: Schedule, number: list[int]) -> Schedule:
     def moved(axis: int | None) -> int | None:
         return None if axis is None or number[axis] < 0 else number[axis]
-    return Schedule(moved(schedule.lanes), moved(schedule.unroll), schedule.factor)
+    return Schedule(moved(schedule.lanes), moved(schedule.unroll), schedule.factor, schedule.streamed)
 
 
 def reduced_axes(kernel: Kernel) -> tuple[int, ...]:

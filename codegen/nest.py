@@ -24,15 +24,27 @@ from graphc.ir.dims import Dim
 from graphc.ir.plan import Kernel, KernelOp
 
 from . import reduce as reductions
-from .access import Frame, Point, accumulate, fetch_ahead, first_point, index_offsets, load, opened, store
+from .access import (
+    Frame,
+    Point,
+    accumulate,
+    aligned_bytes,
+    fetch_ahead,
+    first_point,
+    index_offsets,
+    load,
+    opened,
+    store,
+)
 from .collapse import EFFECTS, Facts, operands_of, trips
 from .loops import BUDGET, Carry, blocked, counted, lane_loop
 from .reduce import Reduction
 from .roles import BLOCK, is_blocked, row_steps
 from .scalars import emit as emit_scalar
-from .shuffles import lane_numbers, splat_kind
-from .streams import distance, streams
+from .shuffles import lane_numbers, splat_kind, tail_mask
+from .streams import before_line, distance, is_large, streamed_size, streamed_store, streams
 from .text import Int
+from .vectors import kind_bits
 
 GATHER = 16  # weight of a gather or a scatter
 ROUNDED = ("float16", "bfloat16")  # computed as float32, rounded after each operation
@@ -108,7 +120,38 @@ class Writer:
         point = first_point(self.frame)
         for i, stride in streams(self.kernel, self.facts, self.choice, self.line_axis()).items():
             self.ahead[i] = distance(self.frame.function, self.kernel.ops[i].dtype, self.frame.size(stride))
+        streamed = streamed_store(self.kernel, self.facts, self.choice, self.lanes.target)
+        if streamed is None:
+            self.nest(self.outer, point)
+            return
+        size, function = self.frame.size(streamed_size(self.kernel, streamed)), self.frame.function
+        if isinstance(size, int):
+            self.past_caches(point, streamed)
+        else:
+            function.either(is_large(function, size), lambda: self.past_caches(point, streamed),
+                            lambda: self.nest(self.outer, point))
+
+    def past_caches(self, point: Point, store: int) -> None:
+        """The same loops, the store made past the caches; a fence orders it before what others do afterwards."""
+        self.frame.streamed = store
         self.nest(self.outer, point)
+        self.frame.streamed = None
+        self.frame.function.call("void", "llvm.x86.sse.sfence")
+
+    def to_line(self, point: Point, lanes: int, low: Int, high: Int) -> Int:
+        """Writes what lies before the first aligned vector of the streamed store; returns where that begins."""
+        frame, function = self.frame, self.frame.function
+        assert frame.streamed is not None
+        address = self.kernel.ops[frame.streamed].map
+        assert address is not None
+        kind = frame.kind(address)
+        pointer = opened(frame, point, lanes, low).pointers[frame.site(address)]
+        before = before_line(function, pointer, kind_bits(kind) // 8, aligned_bytes(frame, kind))
+        first = function.minimum(function.add(low, before), high)
+        mask = tail_mask(self.lanes, low, first)
+        function.when(function.value(f"icmp sgt i64 {first}, {low}"),
+                      lambda: self.passes(opened(frame, point, lanes, low, steps=1, mask=mask)))
+        return first
 
     def line_axis(self) -> int | None:
         """The axis of the loop right around that over the lanes, where rows come one by one."""
@@ -172,8 +215,10 @@ class Writer:
         cost = self.cost(self.reduced)
         if cost is not None:
             cost = cost * point.steps + (GATHER * self.gathers(lanes) if point.steps == 1 else 0)
-        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost,
-                  has_rest=not self.divides(self.lanes.count * steps, lanes))
+        is_whole = self.divides(self.lanes.count * steps, lanes)
+        if self.frame.streamed is not None:
+            low, is_whole = self.to_line(point, lanes, low, high), False
+        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost, has_rest=not is_whole)
 
     def gathers(self, lanes: int) -> int:
         """How many operations reach for their lanes one by one."""

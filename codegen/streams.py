@@ -1,20 +1,23 @@
-"""Prefetches: which loads run through memory, and how far ahead of them to fetch.
+"""Long streams through memory: what is fetched ahead, and what is written past the caches.
 
     passes over rows    the first that reads a row fetches the same place of the next one, for the later passes compute
     long lines          4 KiB ahead
 
 The machine's own prefetchers stop at the ends of pages, and where much is computed between loads they see too few of
-them.  Light kernels do without: they wait for the memory anyhow.  A prefetch never faults, so the last ones may lie
-beyond the buffer.
+them.  Light kernels wait for the memory anyhow.  A prefetch never faults, so the last ones may lie beyond the buffer.
+
+Stores past the caches need whole lines: the vectors of a line begin where its address is a multiple of their length,
+what lies before and behind is written in the ordinary way.  They are not ordered with other stores, so a fence follows.
 """
 
 from __future__ import annotations
 
 from graphc.ir.dims import Dim, product
-from graphc.ir.plan import Kernel, Map
+from graphc.ir.plan import STREAMED_BYTES, Kernel, Map
 
-from .collapse import Facts
+from .collapse import Facts, is_nonzero
 from .roles import Choice
+from .target import Target
 from .text import Function, Int
 from .vectors import MEMORY, kind_bits
 
@@ -22,6 +25,7 @@ LINE = 64  # bytes
 AHEAD = 4096  # bytes, along a line
 LONGEST_ROW = 1 << 15  # bytes: of a longer one, the next is not fetched while this one is worked on
 LEAST_WEIGHT = 12  # of a kernel that computes enough between its loads
+STREAMED_WEIGHT = 40  # of a kernel that waits for memory; half of that where the size decides at run time
 SMALL = 1 << 18  # bytes that stay in cache from call to call
 
 
@@ -41,7 +45,7 @@ def streams(kernel: Kernel, known: Facts, choice: Choice, line: int | None) -> d
 
 
 def _is_stream(kernel: Kernel, address: Map, lanes: int, line: int | None) -> bool:
-    if address.strides[lanes] != 1 or address.indices or address.guards:
+    if not _is_line(address, lanes):
         return False
     if line is not None and address.strides[line] == 0:  # the same for every line
         return False
@@ -64,3 +68,42 @@ def distance(function: Function, dtype: str, stride: Int) -> Int:
 def fetch(function: Function, kind: str, pointer: str, ahead: Int) -> None:
     function.module.declare("void @llvm.prefetch.p0(ptr, i32, i32, i32)")
     function.emit(f"call void @llvm.prefetch.p0(ptr {function.element(kind, pointer, ahead)}, i32 0, i32 3, i32 1)")
+
+
+# -- writing --
+def streamed_store(kernel: Kernel, known: Facts, choice: Choice, target: Target) -> int | None:
+    """The store that may go past the caches."""
+    if target.architecture != "x86_64" or choice.lanes is None or choice.unroll != choice.lanes or known.reduced:
+        return None
+    for i in known.live:
+        address = kernel.ops[i].map
+        if kernel.ops[i].kind == "store" and address is not None and address.argument in kernel.schedule.streamed:
+            size = streamed_size(kernel, i)
+            limit = STREAMED_WEIGHT if isinstance(size, int) else STREAMED_WEIGHT // 2
+            is_small = isinstance(size, int) and size < STREAMED_BYTES
+            if _is_line(address, choice.lanes) and known.weight <= limit and not is_small:
+                return i
+    return None
+
+
+def streamed_size(kernel: Kernel, store: int) -> int | Dim:
+    """Bytes that the store writes in all."""
+    address = kernel.ops[store].map
+    assert address is not None
+    extents = [n for n, stride in zip(kernel.extents, address.strides, strict=True) if is_nonzero(stride)]
+    return product(extents) * (kind_bits(MEMORY[kernel.arguments[address.argument]]) // 8)
+
+
+def is_large(function: Function, size: Int) -> str:
+    return function.value(f"icmp uge i64 {size}, {STREAMED_BYTES}")
+
+
+def _is_line(address: Map, lanes: int) -> bool:
+    return address.strides[lanes] == 1 and not address.indices and not address.guards
+
+
+def before_line(function: Function, pointer: str, size: int, nbytes: int) -> Int:
+    """How many elements lie between the pointer and the next address that is a multiple of `nbytes`."""
+    address = function.value(f"ptrtoint ptr {pointer} to i64")
+    missing = function.value(f"and i64 {function.value(f'sub i64 0, {address}')}, {nbytes - 1}")
+    return missing if size == 1 else function.value(f"lshr i64 {missing}, {size.bit_length() - 1}")

@@ -116,6 +116,13 @@ class Function:
         self.branch(after)
         self.place(after)
 
+    def either(self, condition: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Runs one of the two."""
+        def arm(body: Callable[[], None]) -> Sequence[Int]:
+            body()
+            return ()
+        self.choose(condition, (), lambda: arm(yes), lambda: arm(no))
+
     def choose(self, condition: str, types: Sequence[str], yes: Callable[[], Sequence[Int]],
                no: Callable[[], Sequence[Int]]) -> list[str]:
         """Both arms return values of `types`; the result is what the arm that ran returned."""

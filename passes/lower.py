@@ -39,6 +39,7 @@ from .pieces import piecewise_kernels
 from .products import contraction_step
 from .roots import is_leaf
 from .schedule import schedule
+from .streamed import with_streamed_outputs
 from .straight import straight_drafts
 
 Step = KernelStep | RangeStep | CopyStep
@@ -138,11 +139,12 @@ class Assembly:
         self.place_leaves()
         first, last = self.place_results()
         self.place_arena({source for source, _ in last})
+        copies = [CopyStep(self.number(source), target) for source, target in last]
         return Program(
             self.request.name, symbols, tuple(map(array, self.request.inputs)),
             tuple(Array(f"output{k}", n.dtype, n.shape) for k, n in enumerate(self.request.outputs)),
             tuple(map(array, self.state)), tuple(self.constants), tuple(self.buffers),
-            (*first, *self.kernel_steps(), *(CopyStep(self.number(source), target) for source, target in last)),
+            tuple(with_streamed_outputs([*first, *self.kernel_steps(), *copies], self.buffers)),
             self.arena, size_checks(self.nodes, self.request.checks), tuple(self.messages))
 
     def symbols(self) -> tuple[str, ...]:

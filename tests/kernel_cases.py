@@ -7,6 +7,7 @@ nothing of loops, lanes or passes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -434,6 +435,13 @@ def several(n: int | Dim, d: int | Dim) -> Kernel:
     for i, (monoid, value) in enumerate((("add", x), ("fastmax", x), ("mul", shrunk), ("min", x)), 1):
         b.store(i, b.reduce(monoid, value, 1), (1, 0))
     return b.kernel()
+
+
+def streamed(kernel: Kernel) -> Kernel:
+    """The kernel with what it only stores to marked as results that may be written past the caches."""
+    read = {op.map.argument for op in kernel.ops if op.map is not None and op.kind != "store"}
+    arguments = tuple(k for k in range(len(kernel.arguments)) if k not in read)
+    return replace(kernel, schedule=replace(kernel.schedule, streamed=arguments))
 
 
 def buffer_lengths(kernel: Kernel, sizes: Mapping[str, int]) -> list[int]:

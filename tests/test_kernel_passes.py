@@ -1,4 +1,4 @@
-"""What kernels do to be fast: maxima that may drop NaN, prefetches, blocks of tiles."""
+"""What kernels do to be fast: maxima that may drop NaN, prefetches, blocks of tiles, stores past the caches."""
 
 from __future__ import annotations
 
@@ -7,15 +7,36 @@ import re
 
 import numpy as np
 import pytest
-from kernel_cases import Builder, D, N, adam, bias, folded, layer_norm, reference, softmax, transpose
+from kernel_cases import (
+    Builder,
+    D,
+    N,
+    adam,
+    arguments_of,
+    bias,
+    elementwise,
+    folded,
+    layer_norm,
+    mixed,
+    reference,
+    softmax,
+    streamed,
+    transpose,
+)
 from native import executable_targets
 from native_kernel import Native
 
+from codegen import streams
+from codegen.kernel import emit_kernel
 from codegen.nans import with_fast_maxima
 from codegen.roles import BLOCK
 from codegen.streams import AHEAD, LONGEST_ROW
+from codegen.target import target
+from codegen.text import Module
+import graphc as gc
 from graphc.ir.dims import Dim
 from graphc.ir.plan import Kernel
+from passes.lower import Request, lower
 
 
 def centred(monoid_of_sum: str = "add", *, stores_maximum: bool = False, compares: bool = False) -> Kernel:
@@ -127,8 +148,8 @@ def sum_of_transposes(n: int | Dim, d: int | Dim) -> Kernel:
     return b.kernel()
 
 
-@pytest.mark.parametrize("target", executable_targets())
-def test_transposes_in_blocks(target):
+@pytest.mark.parametrize("name", executable_targets())
+def test_transposes_in_blocks(name):
     """Lengths that are multiples of the blocks or not, known or not, whole and in pieces."""
     long = 2 * BLOCK
     sizes = [(long, 3 * BLOCK), (long + 16, long + 32), (long + 1, long + 77), (long + 40, 5), (0, long), (long, 0)]
@@ -137,8 +158,61 @@ def test_transposes_in_blocks(target):
         arrays = [rng.random(n * d, np.float32) for _ in range(len(build(1, 1).arguments))]
         wanted = [a.copy() for a in arrays]
         reference(build(n, d), {}, wanted)
-        for native, values in ((Native(build(n, d), target), {}), (Native(build(N, D), target), {"n": n, "d": d})):
+        for native, values in ((Native(build(n, d), name), {}), (Native(build(N, D), name), {"n": n, "d": d})):
             for pieces in (1, 5):
                 arrays[-1][:] = -1
                 native(values, *arrays, pieces=pieces)
                 assert (arrays[-1] == wanted[-1]).all()
+
+
+@pytest.fixture
+def all_large(monkeypatch):
+    monkeypatch.setattr(streams, "STREAMED_BYTES", 0)
+
+
+@pytest.mark.usefixtures("all_large")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int8", "int64"])
+def test_stores_past_the_caches_wherever_the_buffer_begins(dtype):
+    """Rows begin at any multiple of an element; the bits are those of ordinary stores, also in pieces."""
+    rng = np.random.default_rng(2)
+    for kernel in (elementwise((N,), dtype, "add"), bias(N, D, dtype), mixed(N)):
+        plain, fast = Native(kernel), Native(streamed(kernel))
+        assert "!nontemporal !0" in fast.module.text()
+        assert "nontemporal !0" not in plain.module.text()
+        for n, d in [(0, 1), (1, 1), (3, 67), (5, 64), (150, 33), (1000, 1)]:
+            sizes = {"n": n, "d": d}
+            arrays = arguments_of(kernel, {s: sizes[s] for s in fast.symbols}, {}, rng)
+            plain(sizes, *arrays)
+            for shift, pieces in itertools.product((0, 1, 5), (1, 3)):
+                again = [np.zeros(a.size + 8, a.dtype)[shift:][:a.size] for a in arrays]
+                for a, b in zip(arrays, again, strict=True):
+                    b[:] = a
+                for k in fast.kernel.schedule.streamed:
+                    again[k][:] = 0
+                fast(sizes, *again, pieces=pieces)
+                assert all(a.tobytes() == b.tobytes() for a, b in zip(arrays, again, strict=True))
+
+
+def test_what_goes_past_the_caches():
+    """Outputs of elementwise kernels that nothing else uses, where they are or may be large; a fence follows."""
+    shape = (4096, 4096)
+    with gc.Graph():
+        x, y, z = gc.placeholder("float32", shape), gc.placeholder("float32", ("n", 64)), gc.placeholder("int32", shape)
+        small, read = gc.placeholder("float32", (8,)), z * 2
+        made = lower(Request("main", (x, y, z, small), (
+            x + 1.0, small * 2.0, gc.transpose(read), read, y - 1.0, gc.nn.softmax(gc.transpose(y)))))
+    marks = {made.buffers[step.buffers[k]].name for step in made.steps for k in step.kernel.schedule.streamed}
+    assert marks == {"output0", "output2", "output4"}  # not what is small, read again, or kept for a later pass
+    for step in made.steps:
+        text = Native(step.kernel).module.text()
+        streams_out = bool(step.kernel.schedule.streamed) and step.label != "transpose"  # whose tiles are no lines
+        assert ("sfence" in text) == ("nontemporal !0" in text) == streams_out
+
+
+def test_heavy_and_foreign_kernels_store_as_usual():
+    b = Builder((1 << 24,), ("float32", "float32"))
+    b.store(1, b.f("exp", b.f("exp", b.f("exp", b.f("exp", b.load(0))))))
+    assert "nontemporal !0" not in Native(streamed(b.kernel())).module.text()
+    module = Module()
+    emit_kernel(module, streamed(bias(1 << 20, 64)), target("aarch64"), "kernel")
+    assert "nontemporal !0" not in module.text()

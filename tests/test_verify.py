@@ -9,8 +9,7 @@ import graphc as gc
 from graphc.ir.dims import Dim
 from graphc.ir.node import Bits, Node, Op
 from graphc.ir.plan import (Array, Buffer, Constant, Contraction, CopyStep, Guard, Kernel, KernelOp, KernelStep, Map,
-                            Program,
-                            RangeStep)
+                            Program, RangeStep, Schedule)
 from graphc.ir.types import Type
 from graphc.ir.verify import assert_valid, assert_valid_program, faults, kernel_faults, program_faults
 
@@ -133,6 +132,8 @@ BROKEN_KERNELS = [
     (with_op(SUM, 1, kind="iota", operands=(), value=7), "value 7 is no axis"),
     (with_op(SUM, 1, kind="const", operands=(), value="1"), "value '1' is no number"),
     (with_op(SUM, 1, kind="scan", operands=(0, 0), value=(9, False)), "is no (axis, reverse)"),
+    (replace(SUM, schedule=Schedule(streamed=(0,))), "argument 0 is streamed, but not just stored to"),
+    (replace(SUM, schedule=Schedule(streamed=(7,))), "argument 7 is streamed, but not just stored to"),
     (replace(PRODUCT, a=Map(0, 0, (4, 1, 1))), "map a: its stride along axis 1 is 1, not 0"),
     (replace(PRODUCT, b=Map(1, 0, (0, 1))), "map b: 2 strides for 3 axes"),
     (with_op(PRODUCT, 0, dtype="float64"), "op 0 is not the accumulator of dtype float32"),

@@ -72,6 +72,9 @@ class KernelOp:
     value: Any = None
 
 
+STREAMED_BYTES = 1 << 25  # a result so large is not in the caches when somebody reads it
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How a kernel's loops run.  None lets the emitter choose by its cost model."""
@@ -79,6 +82,7 @@ class Schedule:
     lanes: int | None = None  # the axis along which vectors lie
     unroll: int | None = None  # the axis of which several steps are in flight (the lanes' own, or another)
     factor: int | None = None  # how many
+    streamed: tuple[int, ...] = ()  # arguments that are written past the caches where they are large
 
 
 @dataclass(frozen=True)

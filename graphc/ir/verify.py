@@ -109,6 +109,11 @@ def kernel_faults(kernel: Kernel | Contraction) -> list[str]:
         found.append(f"reductions over different axes: {sorted(axes)}")
     if not any(op.kind in ("store", "accumulate", "keep") for op in kernel.ops):
         found.append("nothing is stored")
+    if isinstance(kernel, Kernel):
+        read = {op.map.argument for op in kernel.ops if op.map is not None and op.kind != "store"}
+        for argument in kernel.schedule.streamed:
+            if argument in read or argument not in written_arguments(kernel):
+                found.append(f"argument {argument} is streamed, but not just stored to")
     return found
 
 
