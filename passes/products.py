@@ -14,6 +14,9 @@ from .groups import Group
 from .roots import label_sizes, storage
 
 
+ROW = -1  # the label of the axis that a vector lacks
+
+
 def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     """A matrix product with the group's other roots as its epilogue."""
     matmul, *others = group.roots
@@ -21,9 +24,12 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
     (la, lb), sizes = matmul.attrs["labels"], label_sizes(matmul)
     free = [x for x in out if (x in la) != (x in lb)]
     inner = next(x for x in la if x not in out)
+    if len(free) == 1:  # a vector is a matrix of one row
+        free, sizes = [ROW, *free], {**sizes, ROW: 1}
     order = [x for x in out if x not in free] + free
-    a, b = matmul.operands if free[0] in la else matmul.operands[::-1]
-    labels_a, labels_b = (la, lb) if free[0] in la else (lb, la)
+    is_first = free[1] in lb
+    a, b = matmul.operands if is_first else matmul.operands[::-1]
+    labels_a, labels_b = (la, lb) if is_first else (lb, la)
     extents = tuple(sizes[x] for x in order)
     builder = Builder(extents, roots)
     own = tuple(axis(order.index(x), len(order)) for x in out)

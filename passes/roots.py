@@ -22,6 +22,7 @@ PIECEWISE = frozenset({"concat", "choose", "pad", "scatter_add", "diagonal", "li
 LEAVES = frozenset({"placeholder", "variable"})
 MOVEMENT = frozenset({"broadcast", "transpose", "slice", "reshape"})
 CHEAP = 6.0  # recomputing an expression of this weight costs no more than a store and a load
+OUTGROWN = 1 << 18  # elements of a matrix that is not in a cache when it is multiplied by a vector
 TINY = 2048  # multiplications below which a product of matrices is a plain loop nest
 TYPICAL = 64  # what a symbolic size is taken for in estimates
 
@@ -37,7 +38,11 @@ def is_leaf(node: Node) -> bool:
 
 
 def is_contraction(node: Node) -> bool:
-    """A product of matrices that is worth packing and tiling: one label each for m, n, k, and not tiny."""
+    """A product of matrices that is worth packing and tiling: one label each for m, n, k, and not tiny.
+
+    One of a matrix and a vector is a loop nest like others, unless the matrix outgrows the caches: then it is a matter
+    of how memory is read.
+    """
     if node.op.name != "einsum" or len(node.operands) != 2:
         return False
     (a, b), out = node.attrs["labels"], node.attrs["out"]
@@ -46,11 +51,13 @@ def is_contraction(node: Node) -> bool:
     sizes = label_sizes(node)
     m, n = [x for x in a if x not in b and x in out], [x for x in b if x not in a and x in out]
     k = [x for x in a if x in b and x not in out]
-    if not (len(m) == len(n) == len(k) == 1) or set(a) | set(b) != set(out) | set(k):
+    if not (len(m) <= 1 and len(n) <= 1 and len(k) == 1 and m + n) or set(a) | set(b) != set(out) | set(k):
         return False
-    if 1 in (sizes[m[0]], sizes[n[0]]):
-        return False
-    return estimate(product([sizes[x] for x in (m[0], n[0], k[0])])) > TINY
+    rows, columns = (product([sizes[x] for x in labels]) for labels in (m, n))
+    volume = product([rows, columns, sizes[k[0]]])
+    if 1 in (rows, columns):
+        return isinstance(volume, int) and volume >= OUTGROWN and node.dtype != "bool"
+    return estimate(volume) > TINY
 
 
 def is_count(node: Node) -> bool:
