@@ -32,6 +32,7 @@ from .ir.dims import evaluate
 from .ir.errors import FeedError, GraphError
 from .ir.plan import Array, Program
 from .ir.types import from_storage, storage_dtype
+from .lowlevel import low_level_callable
 
 Arrays = list[np.ndarray[Any, Any]]
 
@@ -74,6 +75,20 @@ class Function:
         Raises FeedError, ShapeError, DTypeError for arguments that do not fit, GraphError for an index out of range.
         """
         return self.slow(*args, out=out)  # native types of this class do not come here
+
+    # -- for C --
+    @property
+    def address(self) -> int:
+        """The native function: `int f(void **inputs, void **outputs, void **state, void *arena, int64_t size..)`."""
+        return self.compiled.address
+
+    def as_low_level_callable(self, *bound: Any, kind: str | None = None) -> Any:
+        """A `scipy.LowLevelCallable` of the first inputs; `bound` are the arrays of the last ones.
+
+        kind: "scalar", "vector" (both for `scipy.integrate`) or "filter" (`scipy.ndimage.generic_filter`); the one of
+        the first two that fits where it is not given.  Raises GraphError where the function does not fit.
+        """
+        return low_level_callable(self.compiled, self.state_pointers, kind, bound)
 
     # -- the native call --
     def connect(self) -> None:
