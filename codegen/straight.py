@@ -100,12 +100,12 @@ class _Writer:
             first = next(iter(next(iter(members.values())).values()))
             most = min(self.target.vector_bits, WIDEST) // kind_bits(REGISTER[self.kernel.ops[first].dtype])
             listed = list(members.items())
-            for k in range(0, len(listed), most):
-                self.vector(listed[k:k + most])
+            count = min(most, 1 << (len(listed) - 1).bit_length())
+            for k in range(0, len(listed), count):
+                self.vector(count, listed[k:k + count])
 
-    def vector(self, members: Sequence[tuple[Operands, dict[str, int]]]) -> None:
+    def vector(self, count: int, members: Sequence[tuple[Operands, dict[str, int]]]) -> None:
         """The results for several tuples of operands; a lane that is left over does what the last one does."""
-        count = 1 << (len(members) - 1).bit_length()
         lanes = Lanes(self.function, self.target, count)
         places = {kind: [found.get(kind) for _, found in members] for _, found in members for kind in found}
         kinds = tuple(places)

@@ -14,6 +14,7 @@ import struct
 Int = int | str  # a 64-bit integer: known now, or a register
 
 LOOP_METADATA = '!1 = distinct !{!1, !2}\n!2 = !{!"llvm.loop.unroll.disable"}\n'
+RARELY = '!3 = !{!"branch_weights", i32 1, i32 1048575}\n'
 
 
 def float_literal(value: float, bits: int) -> str:
@@ -51,7 +52,7 @@ class Module:
         defined = {f"@{name}(" for name in self.functions}
         declared = [f"declare {d}" for d in sorted(self.declarations) if not any(name in d for name in defined)]
         return "\n".join([*self.globals.values(), *self.functions.values(), *declared,
-                          f"attributes #0 = {{ {self.attributes} }}", "!0 = !{i32 1}", LOOP_METADATA])
+                          f"attributes #0 = {{ {self.attributes} }}", "!0 = !{i32 1}", LOOP_METADATA + RARELY])
 
 
 class Function:
@@ -104,8 +105,9 @@ class Function:
     def branch(self, label: str) -> None:
         self.emit(f"br label %{label}")
 
-    def branch_if(self, condition: str, yes: str, no: str) -> None:
-        self.emit(f"br i1 {condition}, label %{yes}, label %{no}")
+    def branch_if(self, condition: str, yes: str, no: str, *, unlikely: bool = False) -> None:
+        """`unlikely` says that the condition hardly ever holds."""
+        self.emit(f"br i1 {condition}, label %{yes}, label %{no}{', !prof !3' if unlikely else ''}")
 
     def when(self, condition: str, body: Callable[[], None]) -> None:
         """Runs `body` only where `condition` (an i1) holds."""
@@ -124,10 +126,10 @@ class Function:
         self.choose(condition, (), lambda: arm(yes), lambda: arm(no))
 
     def choose(self, condition: str, types: Sequence[str], yes: Callable[[], Sequence[Int]],
-               no: Callable[[], Sequence[Int]]) -> list[str]:
+               no: Callable[[], Sequence[Int]], *, unlikely: bool = False) -> list[str]:
         """Both arms return values of `types`; the result is what the arm that ran returned."""
         first, second, after = self.new_label("then"), self.new_label("else"), self.new_label("after")
-        self.branch_if(condition, first, second)
+        self.branch_if(condition, first, second, unlikely=unlikely)
         arms = []
         for label, body in ((first, yes), (second, no)):
             self.place(label)

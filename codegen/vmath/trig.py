@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from .exponential import keep_tiny, polynomial
-from .payne_hanek import reduce_large
+from .payne_hanek import narrowed, reduce_large
 from .real import Pair, Real
 
 # pi/2 in parts of a full double or float each, and in parts of 33 bits for machines without fused multiply-add.
@@ -39,13 +39,13 @@ def reduce(m: Real, x: str) -> Angle:
     quadrant, rest = _cody_waite(m, m.select(large, 0.0, x))
 
     def beyond() -> list[str]:
-        far_quadrant, far = _payne_hanek(m, m.select(large, x, 1.0))
+        far_quadrant, far = reduce_large(m, m.select(large, x, 1.0))
         return [m.bit_select(large, far_quadrant, quadrant), m.select(large, far.high, rest.high),
                 m.select(large, far.low, rest.low)]
 
     real, whole = m.lanes.vector(m.kind), m.lanes.vector(m.integer)
     quadrant, high, low = m.lanes.function.choose(
-        m.lanes.any(large), (whole, real, real), beyond, lambda: [quadrant, rest.high, rest.low])
+        m.lanes.any(large), (whole, real, real), beyond, lambda: [quadrant, rest.high, rest.low], unlikely=True)
     return quadrant, Pair(high, low)
 
 
@@ -71,23 +71,9 @@ def _subtract_short(m: Real, x: str, n: str) -> Pair:
     return m.fast_two_sum(two.high, m.sub(m.add(one.low, two.low), m.mul(n, rest)))
 
 
-def _payne_hanek(m: Real, x: str) -> Angle:
-    if m.bits == 64:
-        return reduce_large(m, x)
-    wide = Real(m.lanes, 64)
-    quadrant, rest = reduce_large(wide, m.lanes.convert("fpext", "float", x, "double"))
-    return m.lanes.convert("trunc", "i64", quadrant, "i32"), _narrow(m, rest)
-
-
 def _in_double(m: Real, x: str) -> Angle:
     quadrant, rest = reduce(Real(m.lanes, 64), m.lanes.convert("fpext", "float", x, "double"))
-    return m.lanes.convert("trunc", "i64", quadrant, "i32"), _narrow(m, rest)
-
-
-def _narrow(m: Real, rest: Pair) -> Pair:
-    high = m.lanes.convert("fptrunc", "double", rest.high, "float")
-    lost = Real(m.lanes, 64).sub(rest.high, m.lanes.convert("fpext", "float", high, "double"))
-    return Pair(high, m.lanes.convert("fptrunc", "double", lost, "float"))
+    return m.lanes.convert("trunc", "i64", quadrant, "i32"), narrowed(m, rest)
 
 
 def turned(m: Real, quadrant: str, rest: Pair) -> Turned:
