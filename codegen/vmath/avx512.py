@@ -2,6 +2,7 @@
 
     exponent, significand   x = significand 2^exponent, subnormal numbers too; infinities and 0 have such an exponent
     scale                   a 2^floor(n), rounded once
+    fraction                x less a multiple of a power of two
     lookup                  16 doubles or 32 floats by the low bits of an index: two registers are the table
     reciprocal, inverse_root   estimates of 14 bits
 
@@ -17,8 +18,8 @@ from ..vectors import Lanes
 
 FULL = 512
 NEAREST = ("i32", 4)  # rounding as the mode says
-INTERVAL = 3  # significands in [3/4, 3/2)
-NAN_IF_NEGATIVE, WITHOUT_SIGN = 8, 4  # what a significand does with the sign
+FROM_ONE, AROUND_ONE = 0, 3  # significands in [1, 2) and in [3/4, 3/2)
+WITHOUT_SIGN, NAN_IF_NEGATIVE = 4, 8  # what a significand does with the sign
 
 Argument = tuple[str, str | int]
 Write = Callable[..., str]  # (vector type, bits of a register, pieces of the operands...) -> piece of the result
@@ -78,9 +79,14 @@ def exponent(lanes: Lanes, kind: str, x: str) -> str:
     return _masked(lanes, kind, "mask.getexp", [x])
 
 
-def significand(lanes: Lanes, kind: str, x: str, sign: int) -> str:
-    """In [3/4, 3/2), and 1 of 0 and of infinity; `sign` says what becomes of negative numbers."""
-    return _masked(lanes, kind, "mask.getmant", [x], control=INTERVAL | sign)
+def significand(lanes: Lanes, kind: str, x: str, interval: int, sign: int) -> str:
+    """In the interval, and 1 of 0 and of infinity; `sign` says what becomes of negative numbers."""
+    return _masked(lanes, kind, "mask.getmant", [x], control=interval | sign)
+
+
+def fraction(lanes: Lanes, kind: str, x: str, places: int) -> str:
+    """x less the nearest multiple of 2^-places; 0 of infinities."""
+    return _masked(lanes, kind, "mask.reduce", [x], control=places << 4)
 
 
 def scale(lanes: Lanes, kind: str, a: str, n: str) -> str:

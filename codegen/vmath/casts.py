@@ -20,10 +20,43 @@ def cast(lanes: Lanes, source: str, value: str, destination: str) -> str:
         return _to_float(lanes, source, value, destination)
     kind = REGISTER[destination]
     if source in FLOATS:
-        letter = "s" if destination in SIGNED else "u"
-        name = f"llvm.fpto{letter}i.sat.{lanes.mangled(kind)}.{lanes.mangled(REGISTER[source])}"
-        return lanes.function.call(lanes.vector(kind), name, (lanes.type(source), value))
+        return _to_integer(lanes, REGISTER[source], value, destination)
     return _resize(lanes, source, value, kind)
+
+
+def _to_integer(lanes: Lanes, real: str, value: str, destination: str) -> str:
+    """Converts what fits, 0 elsewhere, and puts the nearest integer where it does not; up to 32 bits by way of 32."""
+    kind, signed = REGISTER[destination], destination in SIGNED
+    bits, vector = int(kind[1:]), lanes.vector(real)
+    if bits < (24 if real == "float" else 53):
+        return _clamped(lanes, real, value, destination)
+    least, beyond = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1)) if signed else (0.0, 2.0**bits)
+    big = lanes.value(f"fcmp oge {vector} {value}, {lanes.literal(real, beyond)}")
+    fits = lanes.value(f"fcmp ogt {vector} {value}, {lanes.literal(real, least)}")
+    inside = lanes.pick(real, big, lanes.literal(real, 0.0), value)
+    inside = lanes.pick(real, fits, inside, lanes.literal(real, 0.0))
+    middle = kind if bits > 32 else "i32"
+    number = lanes.convert("fptosi" if signed or bits < 32 else "fptoui", real, inside, middle)
+    number = lanes.convert("trunc", middle, number, kind)
+    number = lanes.pick(kind, big, lanes.literal(kind, int(beyond) - 1), number)
+    if not signed:
+        return number
+    small = lanes.value(f"fcmp ole {vector} {value}, {lanes.literal(real, least)}")
+    return lanes.pick(kind, small, lanes.literal(kind, int(least)), number)
+
+
+def _clamped(lanes: Lanes, real: str, value: str, destination: str) -> str:
+    """To integers that are floats too: the float is cut off at the least and the greatest."""
+    kind, signed = REGISTER[destination], destination in SIGNED
+    bits, vector = int(kind[1:]), lanes.vector(real)
+    least, most = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
+    for predicate, bound in (("olt", least), ("ogt", most)):
+        beyond = lanes.value(f"fcmp {predicate} {vector} {value}, {lanes.literal(real, bound)}")
+        value = lanes.pick(real, beyond, lanes.literal(real, bound), value)
+    number = lanes.value(f"fcmp ord {vector} {value}, {value}")
+    middle = "i32" if signed or bits < 32 else "i64"
+    value = lanes.pick(real, number, value, lanes.literal(real, 0.0))
+    return lanes.convert("trunc", middle, lanes.convert("fptosi", real, value, middle), kind)
 
 
 def _resize(lanes: Lanes, source: str, value: str, kind: str) -> str:

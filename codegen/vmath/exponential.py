@@ -117,7 +117,7 @@ def exp_pair(m: Real, x: Pair) -> str:
     """e^(high + low); the low part must be finite."""
     clamped = clamp(m, x.high, 1.0)
     if has_table(m):
-        return tabled(m, clamped, low=x.low)
+        return tabled(m, clamped, low=x.low, exactly=True)
     reduced = reduce(m, clamped, low=x.low)
     return m.scale(m.add(expm1_reduced(m, reduced), 1.0), reduced.n, reduced.low_bits)
 
@@ -126,19 +126,24 @@ def exp2(m: Real, x: str) -> str:
     limit = float(m.bias + 1)
     clamped = m.at_least(m.at_most(x, limit), -limit - m.mantissa)
     if has_table(m):
-        return exp2_tabled(m, clamped, "exp2_table")
+        shifted = m.add(clamped, MAGIC_SIXTEENTH)
+        n = m.sub(shifted, MAGIC_SIXTEENTH)
+        return _exp2_of(m, n, m.sub(clamped, n), shifted, "exp2_table")
     n, low_bits = m.nearest(clamped)
     r = m.sub(clamped, n)
     return m.scale(m.fma(r, polynomial(m, "exp2", r), 1.0), n, low_bits)
 
 
-def exp2_tabled(m: Real, x: str, name: str) -> str:
-    """2^x for |x| below 2^40."""
-    shifted = m.add(x, MAGIC_SIXTEENTH)
-    n = m.sub(shifted, MAGIC_SIXTEENTH)
-    r = m.sub(x, n)
+def _exp2_of(m: Real, n: str, r: str, shifted: str, name: str) -> str:
     power = avx512.lookup(m.lanes, m.kind, SIXTEENTHS, m.to_bits(shifted))
     return avx512.scale(m.lanes, m.kind, m.fma(power, m.mul(r, polynomial(m, name, r)), power), n)
+
+
+def exp2_short(m: Real, x: str) -> str:
+    """2^x in double for results in single precision; the rest of infinities and huge numbers is 0."""
+    r = avx512.fraction(m.lanes, m.kind, x, 4)
+    n = m.sub(x, r)
+    return _exp2_of(m, n, r, m.add(n, MAGIC_SIXTEENTH), "exp2_short")
 
 
 def expm1(m: Real, x: str) -> str:

@@ -141,7 +141,7 @@ def log_weight(r: Number) -> Number:
 
 
 TABLE_SINGLE, TABLE_DOUBLE = (-mp.mpf(1) / 63, mp.mpf(1) / 31.9), (-mp.mpf(1) / 31.9, mp.mpf(1) / 15.9)
-THIRTYSECOND, CENTRED = mp.mpf(1) / mp.mpf("31.8"), mp.mpf("0.0312")
+THIRTYSECOND = mp.mpf(1) / mp.mpf("31.8")
 DIGAMMA_ZERO = mp.findroot(mp.digamma, mp.mpf("1.4616"))
 
 FITS = (
@@ -153,7 +153,7 @@ FITS = (
     # -- for tables in registers --
     *(Fit(f"log{base}_table", of_base(base or mp.e), *TABLE_DOUBLE, log_weight, (0, 9)) for base in (0, 2, 10)),
     *(Fit(f"log{base}_single", of_base(base or mp.e), *TABLE_SINGLE, log_weight, (3, 0)) for base in (0, 2, 10)),
-    Fit("log_centred", log_tail, -CENTRED, CENTRED, lambda r: abs(r**3), (0, 8)),
+    Fit("log_power", lambda r: -2 * log_tail(r), *TABLE_DOUBLE, lambda r: abs(r**3 / mp.log1p(r)), (0, 11)),
     Fit("log2_short", lambda r: mp.log(1 + r, 2) / r, *TABLE_DOUBLE, lambda r: abs(r / mp.log1p(r)), (0, 6)),
     Fit("exp_table", lambda r: (mp.expm1(r) - r) / r**2, -THIRTYSECOND * mp.log(2), THIRTYSECOND * mp.log(2),
         lambda r: r**2, (0, 5)),
@@ -164,9 +164,10 @@ FITS = (
     # -- hyperbolic --
     Fit("cosh", lambda z: (mp.cosh(mp.sqrt(z)) - 1) / z, mp.mpf(0), HALF_LOG2**2, lambda z: z, (3, 5)),
     Fit("sinh_reduced", odd(mp.sinh), mp.mpf(0), HALF_LOG2**2, lambda z: z, (2, 5)),
-    Fit("inverse_cbrt", lambda m: 1 / mp.cbrt(m), mp.mpf("0.7499"), mp.mpf("1.5001"), mp.cbrt, (4, 6)),
+    Fit("inverse_cbrt", lambda m: 1 / mp.cbrt(m), mp.mpf(1), mp.mpf(2), mp.cbrt, (4, 6)),
     Fit("sin", odd(mp.sin), mp.mpf(0), EIGHTH, lambda z: z, (4, 6)),
     Fit("cos", lambda z: (mp.cos(mp.sqrt(z)) - 1 + z / 2) / z**2, mp.mpf(0), EIGHTH, lambda z: z**2, (3, 6)),
+    Fit("tan", odd(mp.tan), mp.mpf(0), EIGHTH, lambda z: z, (6, 15)),
     Fit("asin", odd(mp.asin), mp.mpf(0), mp.mpf("0.2505"), lambda z: z, (6, 13)),
     Fit("atan", odd(mp.atan), mp.mpf(0), ATAN_LIMIT, lambda z: z, (5, 11)),
     Fit("sinh", odd(mp.sinh), mp.mpf(0), mp.mpf("1.001"), lambda z: z, (4, 7)),

@@ -137,7 +137,7 @@ def _cotangent(m: Real, x: str) -> str:
     """cot(pi x)."""
     quadrant, rest = _half_turns(m, x)
     # cot(y) = -tan(y + pi/2)
-    return m.neg(trig.tangent(m, trig.turned(m, m.bit("add", quadrant, 1), rest)))
+    return m.neg(trig.tangent(m, m.bit("add", quadrant, 1), rest))
 
 
 def _digamma_positive(m: Real, x: str) -> str:

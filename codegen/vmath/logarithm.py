@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from . import avx512
-from .coefficients import LOGARITHMS, POLYNOMIALS
+from .coefficients import LOGARITHMS, LOGARITHMS_LOW, POLYNOMIALS
 from .exponential import LOG2_HIGH, LOG2_LOW, exp, keep_tiny, polynomial
 from .real import Pair, Real
 
@@ -41,13 +41,21 @@ BASE_10 = Base(10, LOG10_2, INVERSE_LOG10)
 
 # -- with tables --
 
+def parted(m: Real, x: str, sign: int, base: Base) -> tuple[str, str, str]:
+    """x = 2^e fraction, and the fraction's place in the tables; the fraction is in [1, 2) or in [3/4, 3/2)."""
+    interval = avx512.FROM_ONE if base.number == 2 else avx512.AROUND_ONE
+    fraction = avx512.significand(m.lanes, m.kind, x, interval, sign)
+    e = avx512.exponent(m.lanes, m.kind, x)
+    if base.number != 2:
+        e = m.sub(e, avx512.exponent(m.lanes, m.kind, fraction))
+    return e, fraction, m.bit("lshr", m.to_bits(fraction), 48 if m.bits == 64 else 18)
+
+
 def tabled(m: Real, x: Pair, base: Base = BASE_E, *, raised: str | None = None) -> str:
     """log_b(x.high + x.low) + raised log_b(2): -inf of 0, NaN of negative numbers.  `x.low` may be empty."""
     double = m.bits == 64
-    fraction = avx512.significand(m.lanes, m.kind, x.high, avx512.NAN_IF_NEGATIVE)
-    e = m.sub(avx512.exponent(m.lanes, m.kind, x.high), avx512.exponent(m.lanes, m.kind, fraction))
-    index = m.bit("lshr", m.to_bits(fraction), 48 if double else 18)
     inverses, logarithms = LOGARITHMS[base.number, m.bits]
+    e, fraction, index = parted(m, x.high, avx512.NAN_IF_NEGATIVE, base)
     c = avx512.lookup(m.lanes, m.kind, inverses, index)
     r = m.fma(fraction, c, -1.0)
     if x.low:
@@ -183,8 +191,32 @@ def log1p(m: Real, x: str) -> str:
     return keep_tiny(m, x, result)
 
 
+def log_pair_tabled(m: Real, x: str) -> Pair:
+    """log|x| to about 2^-62; the sum of r, -r^2/2 and smaller terms, each with what rounding lost of it."""
+    e, fraction, index = parted(m, x, avx512.WITHOUT_SIGN, BASE_E)
+    inverses, logarithms = LOGARITHMS[0, 64]
+    c, table, table_low = (avx512.lookup(m.lanes, m.kind, t, index) for t in (inverses, logarithms, LOGARITHMS_LOW))
+    product, r_low = m.two_product(fraction, c)
+    r = m.sub(product, 1.0)
+    first = m.fast_two_sum(m.fma(e, LOG2_HIGH[1], table), r)
+    square = m.two_product(r, m.mul(r, -0.5))
+    second = m.fast_two_sum(first.high, square.high)
+    # The third power as a pair too: where x is near 1 and the power large, it counts.
+    third, *others = POLYNOMIALS["log_power"][1]
+    cube = m.two_product(square.high, r)
+    leading = m.two_product(cube.high, third)
+    tail = m.fma(m.fma(square.low, r, cube.low), third, leading.low)
+    tail = m.fma(m.mul(cube.high, r), m.polynomial(r, others), tail)
+    rest = m.add(m.fma(e, LOG2_LOW[1], table_low), m.add(first.low, m.add(second.low, square.low)))
+    rest = m.add(m.add(rest, m.nfma(r, m.nfma(r, r_low, r_low), r_low)), m.add(tail, leading.high))
+    finite = m.compare("olt", m.abs(e), 2.0 * m.bias)  # of 0 and infinity the sums have no low parts
+    return m.fast_two_sum(second.high, m.select(finite, rest, 0.0))
+
+
 def log_pair(m: Real, x: str) -> Pair:
     """log(x) to about 2^-65 for positive finite doubles, subnormal ones too."""
+    if m.has_avx512:
+        return log_pair_tabled(m, x)
     y, raised = normalised(m, x)
     e, f = split(m, Pair(y, ""), raised=raised)
     s = m.pair_quotient(Pair(f, m.real(0.0)), m.two_sum(2.0, f))

@@ -167,7 +167,7 @@ class Real:
     def ratio(self, a: Operand, b: Operand, low: str | None = None) -> str:
         """a/b, or a/(b + low), to within little more than half a unit."""
         a, b = self.real(a), self.real(b)
-        if not self.has_avx512:
+        if not self.has_avx512 or self.bits == 32:
             quotient = self.div(a, b)
             if low is None:
                 return quotient
@@ -180,13 +180,15 @@ class Real:
         return self.fma(rest, inverse, quotient)
 
     def pair_ratio(self, a: Pair, b: Pair) -> Pair:
-        """a/b to some bits beyond the format."""
+        """a/b, the low part to 14 bits in single precision and to 28 in double."""
         if not self.has_avx512:
             return self.pair_quotient(a, b)
-        inverse = self.inverse(b.high)
-        quotient = self.mul(a.high, inverse)
+        inverse = avx512.reciprocal(self.lanes, self.kind, b.high)
+        if self.bits == 64:
+            inverse = self.fma(inverse, self.nfma(b.high, inverse, 1.0), inverse)
+        quotient = self.div(a.high, b.high)
         rest = self.add(self.nfma(quotient, b.high, a.high), self.nfma(quotient, b.low, a.low))
-        return self.fast_two_sum(quotient, self.mul(rest, inverse))
+        return Pair(quotient, self.mul(rest, inverse))
 
     def root(self, a: str, low: str | None = None) -> Pair:
         """The square root of a >= 0 (zero is allowed), or of a + low, as a pair."""

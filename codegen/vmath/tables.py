@@ -9,9 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -24,10 +23,10 @@ TRIES = {32: 1 << 16, 64: 1 << 20}
 AWAY = 1.0 + 1e-4 / math.pi  # a start whose neighbours' logarithms are no multiples of one another
 
 
-def ends(k: int, bits: int) -> tuple[float, float]:
-    """Significands in [3/4, 3/2) whose leading bits are k: the upper half of them lies below 1."""
+def ends(k: int, base: int, bits: int) -> tuple[float, float]:
+    """Significands whose leading bits are k: in [1, 2) for base 2, else in [3/4, 3/2), the upper half below 1."""
     count = INTERVALS[bits]
-    scale = 1.0 if k < count // 2 else 0.5
+    scale = 1.0 if k < count // 2 or base == 2 else 0.5
     return (1 + k / count) * scale, (1 + (k + 1) / count) * scale
 
 
@@ -47,49 +46,22 @@ def searched(middle: float, base: int, bits: int) -> tuple[float, float]:
 def logarithms(base: int, bits: int) -> tuple[Table, Table]:
     """The numbers c and the logarithms T; base 0 is e."""
     count = INTERVALS[bits]
+    beside_one = {0: (1.0, 0.0), count - 1: (0.5, 1.0) if base == 2 else (1.0, 0.0)}
     pairs = []
     for k in range(count):
-        low, high = ends(k, bits)
-        pairs.append((1.0, 0.0) if k in (0, count - 1) else searched((low + high) / 2, base, bits))
+        low, high = ends(k, base, bits)
+        pairs.append(beside_one[k] if k in beside_one else searched((low + high) / 2, base, bits))
     return tuple(c for c, _ in pairs), tuple(t for _, t in pairs)
 
 
-class Centred(NamedTuple):
-    """Where the intervals of `pow` begin: 1 is in the middle of one of them."""
-
-    start: int  # the bits of the least significand
-    c: Table
-    high: Table
-    low: Table
+def lost(pairs: tuple[Table, Table]) -> Table:
+    """What the logarithms on the grid lack."""
+    return tuple(float(-mp.log(mp.mpf(c)) - mp.mpf(t)) for c, t in zip(*pairs, strict=True))
 
 
-STEP = 1 << 48  # sixteen intervals to a power of two
-BITS_OF_ONE = 0x3FF << 52
-
-
-def number(bits: int) -> float:
-    """The double in [1/2, 2) of these bits."""
-    below = bits < BITS_OF_ONE
-    base, unit = (Fraction(1, 2), Fraction(1, 1 << 53)) if below else (Fraction(1), Fraction(1, 1 << 52))
-    return float(base + unit * (bits - (BITS_OF_ONE - (1 << 52) if below else BITS_OF_ONE)))
-
-
-def centred() -> Centred:
-    """The interval of 1 reaches as far below it as above: two thirds of its doubles are the smaller ones."""
-    start = BITS_OF_ONE - 9 * STEP - 2 * STEP // 3
-    rows = []
-    for k in range(16):
-        first = start + k * STEP
-        middle = (number(first) + number(first + STEP)) / 2
-        c = 1.0 if first <= BITS_OF_ONE < first + STEP else 1.0 / middle
-        exact = -mp.log(mp.mpf(c))
-        high = round(float(exact) / GRID[64]) * GRID[64]
-        rows.append((c, high, float(exact - mp.mpf(high))))
-    return Centred(start, *(tuple(column) for column in zip(*rows, strict=True)))
-
-
-def powers() -> tuple[Table, Table]:
-    exact = [mp.mpf(2) ** (mp.mpf(k) / 16) for k in range(16)]
+def powers(steps: int, numbers: range) -> tuple[Table, Table]:
+    """2^(k/steps), and the parts of it that rounding lost."""
+    exact = [mp.mpf(2) ** (mp.mpf(k) / steps) for k in numbers]
     return tuple(map(float, exact)), tuple(float((value - mp.mpf(float(value))) / value) for value in exact)
 
 
@@ -102,8 +74,7 @@ def lines() -> list[str]:
     for base in (0, 2, 10):
         for bits in (32, 64):
             text.append(f"    ({base}, {bits}): ({', '.join(row(part) for part in logarithms(base, bits))}),")
-    table, errors = powers()
-    found = centred()
-    return [*text, "}", "", f"SIXTEENTHS = {row(table)}", f"SIXTEENTHS_ERROR = {row(errors)}",
-            f"CENTRED_START = {found.start:#x}", f"CENTRED_C = {row(found.c)}", f"CENTRED_HIGH = {row(found.high)}",
-            f"CENTRED_LOW = {row(found.low)}"]
+    (table, errors), (roots, lost_of_roots) = powers(16, range(16)), powers(3, range(-1, 2))
+    return [*text, "}", f"LOGARITHMS_LOW = {row(lost(logarithms(0, 64)))}", "",
+            f"SIXTEENTHS = {row(table)}", f"SIXTEENTHS_ERROR = {row(errors)}",
+            f"CUBE_ROOTS = {roots}", f"CUBE_ROOTS_ERROR = {lost_of_roots}"]

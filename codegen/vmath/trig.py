@@ -32,7 +32,7 @@ class Turned(NamedTuple):
 
 
 def reduce(m: Real, x: str) -> Angle:
-    limit = m.choose(2.0**16, 2.0**30 if m.lanes.target.has_fma else 2.0**20)
+    limit = m.choose(2.0**17, 2.0**30 if m.lanes.target.has_fma else 2.0**20)
     if m.bits == 32 and not m.lanes.target.has_fma:
         return _in_double(m, x)
     large = m.compare("oge", m.abs(x), limit)
@@ -40,7 +40,8 @@ def reduce(m: Real, x: str) -> Angle:
 
     def beyond() -> list[str]:
         far_quadrant, far = reduce_large(m, m.select(large, x, 1.0))
-        return [m.bit_select(large, far_quadrant, quadrant), m.select(large, far.high, rest.high),
+        far_high = m.select(m.compare("olt", m.abs(x), math.inf), far.high, math.nan)
+        return [m.bit_select(large, far_quadrant, quadrant), m.select(large, far_high, rest.high),
                 m.select(large, far.low, rest.low)]
 
     real, whole = m.lanes.vector(m.kind), m.lanes.vector(m.integer)
@@ -99,17 +100,13 @@ def is_odd(m: Real, quadrant: str) -> str:
     return m.bit_compare("ne", m.bit("and", quadrant, 1), 0)
 
 
-def finite_or_nan(m: Real, x: str, result: str) -> str:
-    return m.select(m.compare("ult", m.abs(x), math.inf), result, math.nan)
-
-
 def sin(m: Real, x: str) -> str:
     result = _turn(m, turned(m, *reduce(m, x)), ahead=0)
-    return finite_or_nan(m, x, keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2)))
+    return keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2))
 
 
 def cos(m: Real, x: str) -> str:
-    return finite_or_nan(m, x, _turn(m, turned(m, *reduce(m, x)), ahead=1))
+    return _turn(m, turned(m, *reduce(m, x)), ahead=1)
 
 
 def sin_cos(m: Real, x: str) -> tuple[str, str]:
@@ -120,58 +117,66 @@ def sin_cos(m: Real, x: str) -> tuple[str, str]:
 
 
 def tan(m: Real, x: str) -> str:
-    result = tangent(m, turned(m, *reduce(m, x)))
-    return finite_or_nan(m, x, keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2)))
+    result = tangent(m, *reduce(m, x))
+    return keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2))
 
 
-def tangent(m: Real, parts: Turned) -> str:
-    """sine/cosine, or -cosine/sine in odd quadrants."""
-    odd = is_odd(m, parts.quadrant)
-    top = Pair(m.select(odd, m.neg(parts.cosine.high), parts.sine.high),
-               m.select(odd, m.neg(parts.cosine.low), parts.sine.low))
-    bottom = Pair(m.select(odd, parts.sine.high, parts.cosine.high), m.select(odd, parts.sine.low, parts.cosine.low))
-    return m.add(*m.pair_quotient(m.fast_two_sum(*top), m.fast_two_sum(*bottom)))
+def tangent(m: Real, quadrant: str, rest: Pair) -> str:
+    """t = tan(rest), and -1/t in odd quadrants; t is a pair in double."""
+    r, low = rest
+    z = m.mul(r, r)
+    tail = m.fma(m.mul(z, r), polynomial(m, "tan", z), low)
+    odd = is_odd(m, quadrant)
+    if m.bits == 32:
+        t = m.add(r, tail)
+        return m.ratio(m.select(odd, -1.0, t), m.select(odd, t, 1.0))
+    high, low = m.fast_two_sum(r, tail)
+    quotient = m.ratio(-1.0, high, low)
+    return m.select(odd, quotient, high)
 
 
 # -- inverses --
 
-def asin(m: Real, x: str) -> str:
-    near, root, tail = _arc(m, x)
-    size = m.abs(x)
-    high, low = QUARTER_PI[m.bits == 64]
-    # pi/2 - 2(root + tail), the root as a pair.
-    far = m.sub(2 * high, m.sub(m.mul(2.0, m.add(root.high, m.add(root.low, tail))), 2 * low))
-    result = m.copysign(m.select(m.compare("ole", size, 0.5), near, far), x)
-    result = m.select(m.compare("ugt", size, 1.0), math.nan, result)
-    return keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2))
+class Arc(NamedTuple):
+    """asin(base) = base + tail with base = |x| up to 1/2, and beyond sqrt((1 - |x|)/2) and what rounding lost of it."""
+
+    near: str
+    base: str
+    lost: str
+    tail: str
 
 
-def _arc(m: Real, x: str) -> tuple[str, Pair, str]:
-    """asin(|x|) for |x| <= 1/2; else s = sqrt((1 - |x|)/2) as a pair and asin(s) - s."""
+def _arc(m: Real, x: str) -> Arc:
     size = m.abs(x)
     near = m.compare("ole", size, 0.5)
     z = m.select(near, m.mul(size, size), m.fma(-0.5, size, 0.5))
-    root = m.sqrt(z)
-    safe = m.select(m.compare("ogt", root, 0.0), root, 1.0)
-    error = m.div(m.neg(m.residual(z, root, root)), m.add(safe, safe))
+    root, lost = (m.sqrt(z), "") if m.has_avx512 and m.bits == 32 else m.root(z)
     base = m.select(near, size, root)
-    tail = m.mul(m.mul(base, z), polynomial(m, "asin", z))
-    return m.add(base, tail), Pair(root, error), tail
+    return Arc(near, base, lost, m.mul(m.mul(base, z), polynomial(m, "asin", z)))
+
+
+def _corrected(m: Real, arc: Arc) -> str:
+    return m.add(arc.base, m.add(arc.lost, arc.tail) if arc.lost else arc.tail)
+
+
+def asin(m: Real, x: str) -> str:
+    """asin(base), or pi/2 - 2 asin(base); NaN beyond 1 comes from the root."""
+    arc = _arc(m, x)
+    high, low = QUARTER_PI[m.bits == 64]
+    far = m.sub(2 * high, m.sub(m.mul(2.0, _corrected(m, arc)), 2 * low))
+    result = m.copysign(m.select(arc.near, m.add(arc.base, arc.tail), far), x)
+    return keep_tiny(m, x, result, limit=2.0 ** (-m.mantissa / 2 - 2))
 
 
 def acos(m: Real, x: str) -> str:
     """pi/2 - asin(x) near 0, 2 asin(s) near 1, pi - 2 asin(s) near -1."""
-    _, root, tail = _arc(m, x)
+    arc = _arc(m, x)
     high, low = QUARTER_PI[m.bits == 64]
-    small = m.compare("ole", m.abs(x), 0.5)
-    negative = m.compare("olt", x, 0.0)
-    tail_near = m.copysign(tail, x)
-    middle = m.sub(2 * high, m.sub(x, m.sub(2 * low, tail_near)))
-    corrected = m.add(root.high, m.add(root.low, tail))
+    middle = m.sub(2 * high, m.sub(x, m.sub(2 * low, m.copysign(arc.tail, x))))
+    corrected = _corrected(m, arc)
     twice = m.add(corrected, corrected)
     left = m.sub(4 * high, m.sub(twice, 4 * low))
-    result = m.select(small, middle, m.select(negative, left, twice))
-    return m.select(m.compare("ugt", m.abs(x), 1.0), math.nan, result)
+    return m.select(arc.near, middle, m.select(m.compare("olt", x, 0.0), left, twice))
 
 
 def atan(m: Real, x: str) -> str:
@@ -206,13 +211,21 @@ def _angle(m: Real, a: str, b: str, *, turned_back: str | None = None) -> str:
 
 def atan2(m: Real, y: str, x: str) -> str:
     a, b = m.abs(y), m.abs(x)
+    larger = m.select(m.compare("ogt", a, b), a, b)
+    usual = m.both(m.compare("ogt", larger, 0.0), m.compare("olt", larger, m.largest / 4))
+    unusual = m.lanes.binary("xor", "i1", usual, m.lanes.literal("i1", 1))
+    vector = m.lanes.vector(m.kind)
+    a, b = m.lanes.function.choose(m.lanes.any(unusual), (vector, vector), lambda: _comparable(m, a, b, larger),
+                                   lambda: [a, b])
+    back = m.bit_compare("slt", m.to_bits(x), 0)
+    result = m.copysign(_angle(m, a, b, turned_back=back), y)
+    return m.select(m.compare("uno", x, y), m.add(x, y), result)
+
+
+def _comparable(m: Real, a: str, b: str, larger: str) -> list[str]:
+    """(a, b) with the same angle, both finite and their sum too, and not both 0."""
     both_infinite = m.both(m.compare("oeq", a, math.inf), m.compare("oeq", b, math.inf))
     a, b = m.select(both_infinite, 1.0, a), m.select(both_infinite, 1.0, b)
-    # Halving keeps a + b finite, doubling often keeps the quotient of subnormals right.
-    large = m.compare("ogt", m.select(m.compare("ogt", a, b), a, b), m.largest / 4)
+    large = m.compare("ogt", larger, m.largest / 4)
     a, b = (m.select(large, m.mul(value, 0.25), value) for value in (a, b))
-    nothing = m.both(m.compare("oeq", a, 0.0), m.compare("oeq", b, 0.0))
-    back = m.bit_compare("slt", m.to_bits(x), 0)
-    result = _angle(m, a, m.select(nothing, 1.0, b), turned_back=back)
-    result = m.copysign(result, y)
-    return m.select(m.compare("uno", x, y), m.add(x, y), result)
+    return [a, m.select(m.compare("oeq", larger, 0.0), 1.0, b)]
