@@ -113,7 +113,7 @@ def sin_cos(m: Real, x: str) -> tuple[str, str]:
     """Both, with the bits of `sin` and `cos`, from one reduction."""
     parts = turned(m, *reduce(m, x))
     sine = keep_tiny(m, x, _turn(m, parts, ahead=0), limit=2.0 ** (-m.mantissa / 2 - 2))
-    return finite_or_nan(m, x, sine), finite_or_nan(m, x, _turn(m, parts, ahead=1))
+    return sine, _turn(m, parts, ahead=1)
 
 
 def tan(m: Real, x: str) -> str:
