@@ -18,7 +18,7 @@ from time import perf_counter
 from codegen.cache import Cache
 from codegen.jit import Loaded, assembly_text, check_runs_here, content_key, loaded_image, made_image
 from codegen.pool import RUN, process_pool
-from codegen.program import Emitted, constant_symbol, emit_program
+from codegen.program import Emitted, constant_symbol, emit_program, workspaces
 from codegen.pycall import call_symbol, call_text
 from codegen.pyform import form_of
 from codegen.regions import DESCRIPTOR
@@ -30,6 +30,8 @@ from passes.pipeline import PIPELINE, optimise, write
 from .arrays import constant_array
 from .config import Options
 from .ir.dims import evaluate
+from .ir.errors import GraphError, Unsupported
+from .ir.memory import Memory, memory_of, size_text
 from .ir.node import ancestors
 from .ir.plan import Border, Program
 from .ir.plan_text import program_text
@@ -46,6 +48,7 @@ class Compiled:
     cache: Cache
     key: Key | None
     border: Border
+    memory: Memory
     loaded: Loaded
 
     @property
@@ -93,9 +96,31 @@ def planned(request: Request, options: Options) -> tuple[Request, Program]:
     """The optimised request and its program."""
     request = optimised(request, options)
     program = lower(request, lambda fusion: show_fusion(fusion, options))
+    if options.memory_limit:
+        program = limited(request, program, options)
     if options.verify:
         assert_valid_program(program, "lower", program_text)
     return request, program
+
+
+def limited(request: Request, program: Program, options: Options) -> Program:
+    """The program, or one that computes values again to keep to the limit of memory."""
+    own, slot = workspaces(program, target(options.target))
+    workspace, limit = own + slot * (options.threads - 1), options.memory_limit
+    need = program.arena + workspace
+    if not isinstance(need, int):
+        raise Unsupported(f"memory_limit: {program.name} needs {need} bytes: a limit of symbolic sizes, in lower")
+    if need <= limit:
+        return program
+    assert isinstance(workspace, int), "part of a sum that is an int"
+    found = lower(replace(request, arena_limit=max(0, limit - workspace)))
+    least = found.arena + workspace
+    assert isinstance(least, int), "sizes are known"
+    if least > limit:
+        raise GraphError(f"memory_limit: {program.name} needs {size_text(least)} beside its inputs, outputs and "
+                         f"variables, {size_text(limit)} are allowed; {size_text(workspace)} of it is for packed "
+                         f"operands, and without computing values again it would be {size_text(need)}")
+    return found
 
 
 def compile_request(request: Request, options: Options) -> Compiled:
@@ -111,7 +136,9 @@ def compile_request(request: Request, options: Options) -> Compiled:
             store(cache, key, plan)
     arrays = [constant_array(c.data) for c in plan.constants]
     symbols = {constant_symbol(c.key): a.ctypes.data for c, a in zip(plan.constants, arrays)}
-    compiled = Compiled(request, options, cache, key, plan.border, loaded_image(image, symbols, kept=arrays))
+    memory = memory_of(plan.border, plan.constants, options.threads)
+    loaded = loaded_image(image, symbols, kept=arrays)
+    compiled = Compiled(request, options, cache, key, plan.border, memory, loaded)
     share(compiled.loaded, options.threads, cache)
     if program is not None:
         compiled.program = program

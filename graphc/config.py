@@ -56,6 +56,7 @@ class Options:
     exact: bool
     check_numerics: bool
     mode: str
+    memory_limit: int  # bytes of the arena; 0 is no limit
     verify: bool
     dump: tuple[str, ...]
     dump_dir: str
@@ -187,7 +188,22 @@ def _cache_limit(raw: object) -> int:
     """A truth value, or a size: 1 is "on" and not one byte, which would hold nothing."""
     if isinstance(raw, bool) or str(raw).lower() in WORDS:
         return CACHE_NBYTES if _truth(raw) else 0
-    found = re.fullmatch(r"([0-9]+) *([A-Za-z]*)", str(raw)) if isinstance(raw, str | int) else None
+    return _nbytes(raw)
+
+
+def _memory_limit(raw: object) -> int:
+    """A size; nothing is 0 and no limit."""
+    if raw == "":
+        return 0
+    found = _nbytes(raw)
+    if found == 0:
+        raise ValueError
+    return found
+
+
+def _nbytes(raw: object) -> int:
+    is_size = isinstance(raw, str | int) and not isinstance(raw, bool)
+    found = re.fullmatch(r"([0-9]+) *([A-Za-z]*)", str(raw)) if is_size else None
     if found is None or found[2].upper() not in UNITS:
         raise ValueError
     return int(found[1]) * UNITS[found[2].upper()]
@@ -205,6 +221,8 @@ TABLE = (
     Switch("check_numerics", "off", _TRUTH, "fail at the first node that makes NaN or infinity", _truth),
     Switch("mode", "native", " | ".join(MODES),
            "run native code, the NumPy meaning of every node, or both and compare", _mode),
+    Switch("memory_limit", "", "a number of bytes, or a size such as 500MB or 2GiB",
+           "compute values again where a call would need more beside inputs, outputs and variables", _memory_limit),
     Switch("verify", "on", _TRUTH, "check the graph or plan after every pass", _truth),
     Switch("dump", "", "names of passes with commas between, or all", "write the text after these passes", _names),
     Switch("dump_dir", "", "a folder", "write dumps to files there instead of to standard error", _folder),

@@ -30,6 +30,7 @@ from .compiler import Compiled
 from .home import Home
 from .ir.dims import evaluate
 from .ir.errors import FeedError, GraphError
+from .ir.memory import Memory
 from .ir.plan import Array, Program
 from .ir.types import from_storage, storage_dtype
 from .lowlevel import low_level_callable
@@ -65,6 +66,20 @@ class Function:
     def program(self) -> Program:
         """The steps that it runs, for those who want to look at them."""
         return self.compiled.program
+
+    @property
+    def memory(self) -> Memory:
+        """The bytes that a call needs, by their place, known before it runs; `memory.at(batch=64)` for symbolic sizes.
+
+        Example::
+
+            >>> import graphc as gc
+            >>> with gc.Graph():
+            ...     x = gc.placeholder("float32", ("n", 4), name="x")
+            ...     gc.Session().function([x], gc.nn.softmax(x)).memory.at(n=10)
+            Memory(inputs=160, outputs=160, state=0, constants=0, arena=0)
+        """
+        return self.compiled.memory
 
     def __repr__(self) -> str:
         return f"<graphc function {self.__doc__}>"

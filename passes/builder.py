@@ -39,7 +39,27 @@ class Scratch:
     number: int
 
 
-Place = Node | Scratch  # what a kernel's argument is bound to: a root, a leaf, or a scratch row
+@dataclass(frozen=True, eq=False)
+class Again:
+    """A root that is computed a second time, instead of being kept (`recompute`)."""
+
+    root: Node
+    step: int
+
+    @property
+    def dtype(self) -> str:
+        return self.root.dtype
+
+    @property
+    def shape(self) -> Shape:
+        return self.root.shape
+
+    @property
+    def name(self) -> str:
+        return f"{self.root.name} again"
+
+
+Place = Node | Scratch | Again  # what a kernel's argument is bound to: a root, a leaf, or a scratch row
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +68,7 @@ class Draft:
 
     kernel: Kernel | Contraction
     places: tuple[Place, ...]
-    writes: tuple[Node, ...]
+    writes: tuple[Node | Again, ...]
     label: str
     indices: tuple[tuple[Node, int | Dim, Node], ...] = ()  # (index buffer, extent, the op that reads by it)
     when: When = ()  # the cases in which it runs

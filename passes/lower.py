@@ -37,6 +37,7 @@ from .builder import Draft, Place, Scratch
 from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
 from .pieces import piecewise_kernels
 from .products import contraction_step
+from .recompute import Forward, within
 from .roots import is_leaf
 from .schedule import schedule
 from .streamed import with_streamed_outputs
@@ -55,6 +56,7 @@ class Request:
     updates: tuple[tuple[Node, Node], ...] = ()  # (variable, new value)
     state: tuple[Node, ...] = ()  # the order of variables, where the caller fixes it
     checks: tuple[DimCheck, ...] = ()  # what the graph required of sizes before nodes were rewritten
+    arena_limit: int | None = None  # bytes; values are computed again where the arena would be larger
 
 
 def without_reshape(node: Node) -> Node:
@@ -65,14 +67,26 @@ def without_reshape(node: Node) -> Node:
 
 
 def lower(request: Request, observe: Callable[[Fusion], None] | None = None) -> Program:
-    """The program of optimised nodes; `observe` is told what fusion made of them, where loops are."""
+    """The program of optimised nodes; `observe` is told what fusion made of them, where loops are.
+
+    Where no program keeps the limit of the arena, it is the one that comes nearest.
+    """
     outputs = [without_reshape(node) for node in request.outputs]
     updates = [(variable, without_reshape(value)) for variable, value in request.updates]
     targets = [*outputs, *(value for _, value in updates)]
     steps = straight_drafts(targets, [value for _, value in updates])
     if steps is None:
         steps = loop_drafts(targets, {value: variable for variable, value in updates if not is_leaf(value)}, observe)
-    return Assembly(request, outputs, updates, steps).program()
+    program = Assembly(request, outputs, updates, steps).program()
+    if request.arena_limit is None or not isinstance(program.arena, int) or program.arena <= request.arena_limit:
+        return program
+    return within(request.arena_limit, program, Forward(steps, resident_places(targets)),
+                  lambda again: Assembly(request, outputs, updates, again).program())
+
+
+def resident_places(targets: Sequence[Node]) -> set[Place]:
+    """What takes no arena: leaves and results."""
+    return {*(n for n in ancestors(targets) if is_leaf(n)), *targets}
 
 
 def loop_drafts(targets: Sequence[Node], becomes: Mapping[Node, Node],
@@ -82,7 +96,7 @@ def loop_drafts(targets: Sequence[Node], becomes: Mapping[Node, Node],
     if observe is not None:
         observe(fusion)
     drafts = [draft for group in fusion.groups for draft in drafts_of(group, fusion.roots, fusion.stored)]
-    return schedule(drafts, becomes)
+    return schedule(drafts, becomes, resident_places(targets))
 
 
 def drafts_of(group: Group, roots: set[Node], stored: set[Node]) -> list[Draft]:
@@ -236,7 +250,7 @@ class Assembly:
         for buffer in found:
             place = buffer.place
             self.add(Buffer(place.dtype, product(place.shape), "arena", offset=buffer.offset + base,
-                            name=place.name if isinstance(place, Node) else "row"), place)
+                            name="row" if isinstance(place, Scratch) else place.name), place)
         self.arena = base + size
 
     # -- steps --

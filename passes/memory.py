@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.dims import Dim, maximum, product
-from graphc.ir.node import Node
 from graphc.ir.plan import Contraction, Kernel, KernelOp, Map, is_straight
 from graphc.ir.types import itemsize
 
-from .builder import Draft, Place
+from .builder import Draft, Place, Scratch
 from .kernels import passes_of
 
 ALIGNMENT = 64
@@ -86,8 +85,9 @@ def in_place(steps: Sequence[Draft], elsewhere: set[Place]) -> dict[Place, Place
                 continue
             for operand in step.reads():
                 home = same.get(operand, operand)
-                if (operand not in elsewhere and home not in elsewhere and home not in taken and last_use[operand] == k
-                        and until[home] == k and isinstance(operand, Node) and fits_in_place(step, operand, root)):
+                is_free = last_use[operand] == k == until[home] and home not in taken
+                if (is_free and operand not in elsewhere and home not in elsewhere and not isinstance(operand, Scratch)
+                        and fits_in_place(step, operand, root)):
                     same[root] = home
                     until[home] = max(until[home], last_use[root])
                     taken.add(home)
@@ -95,7 +95,7 @@ def in_place(steps: Sequence[Draft], elsewhere: set[Place]) -> dict[Place, Place
     return same
 
 
-def fits_in_place(step: Draft, operand: Place, root: Node) -> bool:
+def fits_in_place(step: Draft, operand: Place, root: Place) -> bool:
     """Whether the step may overwrite the operand with the root: it reads and writes them with one and the same map, and
     no pass over the row reads the operand after the one that stores the root."""
     kernel = step.kernel

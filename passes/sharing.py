@@ -22,23 +22,29 @@ from .groups import MOST_OPS, Group
 from .roots import CHEAP, MOVEMENT, PIECEWISE, estimate, is_known, is_leaf, storage
 
 STREAMS = 8  # buffers of an expression that are told apart
+MEMORY = 1.25  # how much quicker a plan must be that needs more memory
 NOTABLE = 0.01  # of the time of all kernels that compute a value
-Expression = tuple[float, frozenset[Node]]  # weight per element, buffers that it reads
+Expression = tuple[float, frozenset[Node]]  # weighted operations on registers of bytes, buffers that it reads
 
 
 def expression_of(node: Node, roots: set[Node], parts: Mapping[Node, Expression]) -> Expression:
-    """What computing a node costs from its operands' expressions; a buffer costs its load."""
-    total, streams = weight(node.op.name), frozenset[Node]()
+    """What computing a node costs from its operands' expressions; a buffer costs its load.  What a broadcast repeats
+    is computed once."""
+    total, streams = weight(node.op.name) * own_nbytes(node), frozenset[Node]()
     for operand in dict.fromkeys(node.operands):
         held = storage(operand, roots)
         if held is not None:
-            total += 1.0
+            total += own_nbytes(operand)
             streams |= {held}
         elif operand in parts and not is_known(operand):
             own, buffers = parts[operand]
             total += own
             streams |= buffers
-    return min(total, 1e9), frozenset(sorted(streams, key=size_of)[-STREAMS:]) if len(streams) > STREAMS else streams
+    return min(total, 1e15), frozenset(sorted(streams, key=size_of)[-STREAMS:]) if len(streams) > STREAMS else streams
+
+
+def own_nbytes(node: Node) -> int:
+    return estimate(node.size) * register_nbytes(node.dtype)
 
 
 def size_of(node: Node) -> tuple[int, int]:
@@ -50,19 +56,20 @@ def of_its_size(node: Node, streams: Iterable[Node]) -> list[Node]:
     return [b for b in streams if estimate(b.size) * 2 >= estimate(node.size)]
 
 
-def is_worth_storing(node: Node, expression: Expression, homes: int, freed: int = 0) -> bool:
-    """Whether a value is stored that so many kernels need; `freed` buffers exist for its sake only."""
-    return gain_of_storing(node, expression, homes, freed) > 0
-
-
 def gain_of_storing(node: Node, expression: Expression, homes: int, freed: int = 0) -> float:
-    """Nanoseconds that storing saves."""
+    """Nanoseconds that storing saves, beyond what its memory is worth."""
     operations, streams = expression
     move = nbytes_of(node) / bandwidth(4.0 * nbytes_of(node))
-    step = estimate(node.size) * register_nbytes(node.dtype) / VECTOR_NBYTES * STEP
+    step = own_nbytes(node) / VECTOR_NBYTES * STEP
+    compute = operations / VECTOR_NBYTES * STEP
     read = len(of_its_size(node, streams)) * move
-    stored = max(read + move, (operations + 1) * step) + homes * max(move, step) - 2 * freed * move
-    return homes * max(read, operations * step) - stored
+    stored = max(read + move, compute + step) + homes * max(move, step) - 2 * freed * move
+    return homes * max(read, compute) - MEMORY * stored
+
+
+def is_dear(node: Node, expression: Expression, weight_: float) -> bool:
+    """Whether an element costs more than this weight."""
+    return expression[0] > weight_ * own_nbytes(node)
 
 
 def expected_roots(targets: Iterable[Node], roots: set[Node]) -> set[Node]:
@@ -77,8 +84,9 @@ def expected_roots(targets: Iterable[Node], roots: set[Node]) -> set[Node]:
             continue
         parts[node] = expression_of(node, roots | found, parts)
         count = len(set(readers[node]))
-        if count > 1 and parts[node][0] > CHEAP and not any(u.op.name in MOVEMENT | {"gather"} for u in readers[node]) \
-                and is_worth_storing(node, parts[node], count):
+        moved = any(u.op.name in MOVEMENT | {"gather"} for u in readers[node])
+        if count > 1 and not moved and is_dear(node, parts[node], CHEAP) and (
+                gain_of_storing(node, parts[node], count) > 0):
             found.add(node)
     return found
 
@@ -89,20 +97,39 @@ def shared_nodes(groups: Sequence[Group], roots: set[Node]) -> set[Node]:
     for group in groups:
         for node in group.inlined:
             homes.setdefault(node, []).append(group)
+    readers = users(ancestors(roots))
+    times = {group: own_time(group) for group in groups}
+    ordered = sorted(homes, key=lambda n: n.id)
+
+    def pays(node: Node, own: Expression) -> bool:
+        freed = any(b in roots and serves_only(b, node, readers) for b in of_its_size(node, own[1]))
+        gain = gain_of_storing(node, own, len(homes[node]), int(freed))
+        least = 0.0 if is_dear(node, own, 2 * CHEAP) else NOTABLE * sum(times[group] for group in homes[node])
+        return gain > least
+
     parts: dict[Node, Expression] = {}
     dear: set[Node] = set()
-    readers = users(homes)
-    times = {group: own_time(group) for group in groups}
-    for node in sorted(homes, key=lambda n: n.id):
+    for node in ordered:
         parts[node] = expression_of(node, roots, parts)
-        if len(homes[node]) > 1:
-            freed = sum(b in roots and len(set(readers.get(b, ()))) == 1 for b in of_its_size(node, parts[node][1]))
-            gain = gain_of_storing(node, parts[node], len(homes[node]), min(freed, 1))
-            least = 0.0 if parts[node][0] > 2 * CHEAP else NOTABLE * sum(times[group] for group in homes[node])
-            if gain > least:
-                dear.add(node)
-    covered = {o for n in dear for o in n.operands if o in dear and homes[o] == homes[n]}
-    return dear - covered | oversized(groups)
+        if len(homes[node]) > 1 and pays(node, parts[node]):
+            dear.add(node)
+    dear -= {o for n in dear for o in n.operands if o in dear and homes[o] == homes[n]}
+    stored: set[Node] = set()
+    for node in ordered:  # from those that are stored already, others may be cheap
+        parts[node] = expression_of(node, roots | stored, parts) if stored else parts[node]
+        if node in dear and pays(node, parts[node]):
+            stored.add(node)
+    return stored | oversized(groups)
+
+
+def serves_only(buffer: Node, node: Node, readers: Mapping[Node, Sequence[Node]]) -> bool:
+    """Whether all that reads a buffer leads to the node."""
+    while buffer is not node:
+        following = set(readers.get(buffer, ()))
+        if len(following) != 1:
+            return False
+        buffer = following.pop()
+    return True
 
 
 def own_time(group: Group) -> float:

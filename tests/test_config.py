@@ -29,8 +29,8 @@ def test_defaults():
 def test_the_variables_are_those_of_the_documents():
     assert [switch.variable for switch in TABLE] == [
         "GRAPHC_THREADS", "GRAPHC_TARGET", "GRAPHC_FAST_MATH", "GRAPHC_EXACT", "GRAPHC_CHECK_NUMERICS", "GRAPHC_MODE",
-        "GRAPHC_VERIFY", "GRAPHC_DUMP", "GRAPHC_DUMP_DIR", "GRAPHC_TIME", "GRAPHC_STOP_AFTER", "GRAPHC_RULES",
-        "GRAPHC_CACHE_DIR", "GRAPHC_CACHE"]
+        "GRAPHC_MEMORY_LIMIT", "GRAPHC_VERIFY", "GRAPHC_DUMP", "GRAPHC_DUMP_DIR", "GRAPHC_TIME", "GRAPHC_STOP_AFTER",
+        "GRAPHC_RULES", "GRAPHC_CACHE_DIR", "GRAPHC_CACHE"]
 
 
 def test_given_wins_over_environment_over_default(monkeypatch):

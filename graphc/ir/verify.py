@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from .dims import Dim, evaluate, symbols_of
 from .errors import GraphError, VerifyError
+from .memory import buffers_of
 from .node import OPS, Need, Node
 from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep, taken
 from .text import postorder, text
@@ -242,12 +243,6 @@ def size_faults(program: Program, step: KernelStep) -> Iterator[str]:
 def written_arguments(kernel: Kernel | Contraction) -> list[int]:
     writing = [op.map for op in kernel.ops if op.kind in ("store", "keep", "accumulate")]
     return sorted({map.argument for map in writing if map is not None})
-
-
-def buffers_of(step: KernelStep | RangeStep | CopyStep) -> tuple[int, ...]:
-    if isinstance(step, KernelStep):
-        return step.buffers
-    return (step.buffer,) if isinstance(step, RangeStep) else (step.source, step.target)
 
 
 def lifetimes(program: Program) -> dict[int, tuple[int, int]]:
