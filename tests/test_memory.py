@@ -146,7 +146,7 @@ def test_a_loose_limit_changes_nothing():
     x, loss, updates = training(3)
     free, loose = (gc.Session(**options).function([x], loss, updates=updates)
                    for options in ({}, {"memory_limit": "1GB"}))
-    assert free.program == loose.program
+    assert free.memory == loose.memory and len(free.program.steps) == len(loose.program.steps)
 
 
 def test_a_limit_of_symbolic_sizes_is_not_built():
