@@ -310,3 +310,22 @@ def test_both_variants_give_the_same_kind_of_answer(built):
         with gc.Session() as sess:
             expected = sess.run(entries["predict"].outputs[0], {entries["predict"].inputs[0]: x})
     np.testing.assert_allclose(lib.predict(x), expected, rtol=1e-5, atol=1e-6)
+
+
+# -- another architecture --
+def test_the_build_for_arm_gives_the_same_digits(tmp_path):
+    """Five training steps and a file of the state, on an emulated processor: the digits of this one."""
+    for program in ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} here")
+    library(tmp_path, target="aarch64")
+    (tmp_path / "main.c").write_text(STATES)
+    subprocess.run(["aarch64-linux-gnu-gcc", "-std=c99", "-D_POSIX_C_SOURCE=200112L", "main.c", "-L.", "-ltiny",
+                    "-Wl,-rpath,.", "-o", "main"], check=True, cwd=tmp_path)
+    emulated = run(tmp_path / "main", "qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu")
+    assert emulated.returncode == 0, (emulated.returncode, emulated.stdout, emulated.stderr)
+    here = library(tmp_path / "here")
+    lib = gc.load_library(here)
+    x, t = np.arange(1, 9, dtype="f").reshape(2, 4), np.zeros((2, 3), "f")
+    losses = [float(lib.step(x, t)) for _ in range(7)]  # the program prints that of the seventh step
+    assert float(emulated.stdout) == pytest.approx(losses[-1], rel=1e-5)
