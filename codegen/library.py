@@ -19,14 +19,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from graphc.ir.dims import product
+from graphc.ir.dims import Dim, product
 from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Array, CopyStep, KernelStep, Program
 from graphc.ir.types import itemsize
 
 from .cache import Cache
 from .checked import CheckedSizes
-from .cpu import emit_cpu
+from .cpu import emit_best, emit_cpu
 from .elf import Blob, write_library
 from .elf.archive import data_object
 from .elf.link import flat
@@ -105,31 +105,30 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     The programs are compiled for every target, all else for the least processor there is: it finds out at run time
     which of them fits, the first one that does, and says so where none does.
     """
-    module = Module()
-    cpu = emit_cpu(module, library.name, targets)
-    for function, program in zip(library.functions, programs):
-        emit_entry(module, f"{library.name}_{function.name}", program, Choice(cpu, len(targets)),
-                   [weight_symbol(library.name, k) for k in range(len(weights))])
+    module, base = Module(), baseline(targets[0])
+    variants = [program_module(programs, number, target, threads) for number, target in enumerate(targets)]
+    emit_cpu(module, library.name, targets)
+    weight_symbols = [weight_symbol(library.name, k) for k in range(len(weights))]
+    for k, (function, program) in enumerate(zip(library.functions, programs)):
+        choice = Choice(library.name, tuple(targets), tuple(made.arenas[k] for made in variants))
+        emit_entry(module, f"{library.name}_{function.name}", program, choice, weight_symbols)
     exports = [f"{library.name}_{f.name}{end}" for f in library.functions for end in ("", "_workspace_size")]
     exports += [emit_strerror(module, library.name), emit_version(module, library)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
     if weights:
-        exports.append(emit_table(module, f"{library.name}_weights", [weight_symbol(library.name, k)
-                                                                      for k in range(len(weights))]))
+        exports.append(emit_table(module, f"{library.name}_weights", weight_symbols))
     imports: tuple[str, ...] = ()
     if library.state and library.has_files:
         exports += emit_state(module, library.name, programs[0].state[len(weights):], CODE)
         imports = IMPORTS
-    base = baseline(targets[0])
-    variants = [program_module(programs, number, target, threads) for number, target in enumerate(targets)]
-    has_pool = any(DESCRIPTOR in made.globals for made in variants)
+    has_pool = any(DESCRIPTOR in made.module.globals for made in variants)
     if has_pool:
         emit_pool(module, base)
         module.add_global(DESCRIPTOR, descriptor_text(threads, f"@{RUN}"))
         imports += POOL_IMPORTS
     units = [unit_of("entries", module, base, cache)]
-    units += [unit_of(f"code{k}", made, target, cache) for k, (made, target) in enumerate(zip(variants, targets))]
+    units += [unit_of(f"code{k}", made.module, t, cache) for k, (made, t) in enumerate(zip(variants, targets))]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
@@ -142,14 +141,21 @@ def unit_of(label: str, module: Module, target: Target, cache: Cache) -> Unit:
     return Unit(label, text, target, object_of(text, target, cache))
 
 
-def program_module(programs: Sequence[Program], number: int, target: Target, threads: int) -> Module:
-    """The programs' code for one of the targets."""
+@dataclass(frozen=True)
+class Variant:
+    """The programs' code for one of the targets, and the bytes of workspace that each needs there."""
+
+    module: Module
+    arenas: tuple[int | Dim, ...]
+
+
+def program_module(programs: Sequence[Program], number: int, target: Target, threads: int) -> Variant:
     module = Module()
-    for program in programs:
-        emit_program(replace(program, name=variant(program.name, number)), target, module, has_pool=threads > 1)
+    arenas = [emit_program(replace(program, name=variant(program.name, number)), target, module,
+                           has_pool=threads > 1).arena for program in programs]
     if DESCRIPTOR in module.globals:
         module.globals[DESCRIPTOR] = foreign_descriptor()
-    return module
+    return Variant(module, tuple(arenas))
 
 
 def variant(program: str, number: int) -> str:
@@ -159,23 +165,34 @@ def variant(program: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """How entries choose between the variants of their programs: by the function that `emit_cpu` made."""
+    """How an entry chooses between the variants of its program; `arenas` are the workspaces that they need."""
 
-    cpu: str
-    count: int
+    library: str
+    targets: tuple[Target, ...]
+    arenas: tuple[int | Dim, ...]
 
     def best(self, f: Function) -> str:
         """1 + the number of the variant that fits this processor, 0 where none does."""
-        return f.value(f"call i32 @{self.cpu}()")
+        return emit_best(f, self.library, self.targets)
+
+    def workspace(self, f: Function, best: str, program: Program, none: int) -> Int:
+        """Bytes of workspace; known where they are the same numbers for all."""
+        if isinstance(self.arenas[0], int) and len(set(self.arenas)) == 1 and none == 0:
+            return self.arenas[0]
+        return self.call(f, best, "i64", program.name, "_arena", ", ".join(sizes_of(program)), none)
 
     def call(self, f: Function, best: str, kind: str, program: str, end: str, arguments: str, none: int) -> str:
         """Calls that variant of `program` + `end`; `none` is the result where there is no variant."""
         def arm(number: int) -> Sequence[Int]:
-            if number == self.count:
+            if number == len(self.targets):
                 return [none]
             name = f"{variant(program, number)}{end}"
             f.module.declare(f"{kind} @{name}({', '.join(part.split()[0] for part in arguments.split(', ') if part)})")
-            here = lambda: [f.value(f"call {kind} @{name}({arguments})")]
+
+            def here() -> list[Int]:
+                return [f.value(f"call {kind} @{name}({arguments})")]
+            if none == 0 and number == len(self.targets) - 1:
+                return here()  # where no variant fits, the entry has left before
             return f.choose(f.value(f"icmp eq i32 {best}, {number + 1}"), [kind], here, lambda: arm(number + 1))
         return str(arm(0)[0])
 
@@ -223,7 +240,7 @@ def emit_workspace_size(module: Module, public: str, program: Program, choice: C
     good = f.value(f"call i1 @{program.name}_sizes({listed})")
 
     def arena() -> list[Int]:
-        return [choice.call(f, choice.best(f), "i64", program.name, "_arena", listed, none=-1)]
+        return [choice.workspace(f, choice.best(f), program, none=-1)]
     size = f.choose(good, ["i64"], arena, lambda: [-1])
     f.emit(f"ret i64 {size[0]}")
     module.add(f"{public}_workspace_size", f.text())
@@ -247,10 +264,13 @@ class _Entry:
     def write(self) -> None:
         f, listed = self.function, ", ".join(sizes_of(self.program))
         tables = [self.table(pointers) for pointers in (self.inputs, self.outputs)]
-        self.refuse(f.value(f"xor i1 {f.value(f'call i1 @{self.program.name}_sizes({listed})')}, true"), "BAD_SIZE")
+        if listed:  # without symbols the sizes were checked when the program was made
+            good = f.value(f"call i1 @{self.program.name}_sizes({listed})")
+            self.refuse(f.value(f"xor i1 {good}, true"), "BAD_SIZE")
         self.best = self.choice.best(f)
-        self.refuse(f.value(f"icmp eq i32 {self.best}, 0"), "CPU")
-        needed = self.choice.call(f, self.best, "i64", self.program.name, "_arena", listed, none=0)
+        if self.best != "1":
+            self.refuse(f.value(f"icmp eq i32 {self.best}, 0"), "CPU")
+        needed = self.choice.workspace(f, self.best, self.program, none=0)
         arrays = list(zip([*self.inputs, *self.outputs], [*self.program.inputs, *self.program.outputs]))
         variables = self.variables()
         arrays += variables
@@ -301,21 +321,27 @@ class _Entry:
     def missing(self, pointer: str, size: Int) -> str:
         """An i1: whether the pointer is null though there is something behind it."""
         f = self.function
-        null, some = f.value(f"icmp eq ptr {pointer}, null"), f.value(f"icmp ne i64 {size}, 0")
-        return f.value(f"and i1 {null}, {some}")
+        if size == 0:
+            return "false"
+        null = f.value(f"icmp eq ptr {pointer}, null")
+        return null if isinstance(size, int) else f.value(f"and i1 {null}, {f.value(f'icmp ne i64 {size}, 0')}")
 
     def aligned(self, pointer: str, alignment: int, size: Int) -> None:
         """Refuses a pointer that is not aligned; where there is nothing behind it, any will do."""
-        if alignment > 1:
+        if alignment > 1 and size != 0:
             f = self.function
             low = f.value(f"and i64 {f.value(f'ptrtoint ptr {pointer} to i64')}, {alignment - 1}")
-            wrong, some = f.value(f"icmp ne i64 {low}, 0"), f.value(f"icmp ne i64 {size}, 0")
-            self.refuse(f.value(f"and i1 {wrong}, {some}"), "MISALIGNED")
+            wrong = f.value(f"icmp ne i64 {low}, 0")
+            if not isinstance(size, int):
+                wrong = f.value(f"and i1 {wrong}, {f.value(f'icmp ne i64 {size}, 0')}")
+            self.refuse(wrong, "MISALIGNED")
 
     def call(self, tables: Sequence[str]) -> str:
         f = self.function
         arguments = ", ".join([*(f"ptr {p}" for p in (*tables, "%workspace")), *sizes_of(self.program)])
         status = self.choice.call(f, self.best, "i32", self.program.name, "", arguments, none=0)
+        if not self.program.messages:
+            return status
         bad = f.value(f"icmp ne i32 {status}, 0")
         return f.value(f"select i1 {bad}, i32 {CODE['OUT_OF_RANGE']}, i32 {CODE['OK']}")
 
