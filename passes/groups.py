@@ -53,6 +53,7 @@ class Group:
     roots: dict[Node, None] = field(default_factory=dict)  # in the order of computation
     reads: dict[Node, None] = field(default_factory=dict)  # roots and leaves of other kernels
     inlined: dict[Node, None] = field(default_factory=dict)
+    large: dict[Node, None] = field(default_factory=dict)  # roots and reads that do not just stay in cache
     after: set[Group] = field(default_factory=set)  # groups that must run before
     before: set[Group] = field(default_factory=set)  # groups that must run after
     level: int = 0  # above the levels of all groups that must run before
@@ -76,6 +77,7 @@ class Group:
         self.roots[root] = None
         self.inlined.update(dict.fromkeys(own.inlined))
         self.reads.update(dict.fromkeys(node for node, _ in own.reads if node not in self.roots))
+        self.large.update(dict.fromkeys(node for node in (root, *(n for n, _ in own.reads)) if is_large(node)))
 
 
 class Grouping:
@@ -164,7 +166,7 @@ class Grouping:
         if len(axes) == len(group.domain) and any(n in group.roots and is_row(n, group) for n in reads) and (
                 size := row_nbytes(root, group)) > ROW_NBYTES:
             return f"a row of {size} bytes is out of cache when {root.name} reads it again"
-        streams = sum(is_stream(n, group) for n in (*{**group.reads, **reads, **group.roots}, root))
+        streams = sum(is_stream(n, group) for n in {**group.large, **reads, root: None})
         if streams > MOST_STREAMS:
             return f"{streams} buffers, at most {MOST_STREAMS}"
         if (count := len(group.inlined) + len(own.inlined)) > MOST_OPS and (
@@ -232,7 +234,11 @@ def is_row(root: Node, group: Group) -> bool:
 
 def is_stream(node: Node, group: Group) -> bool:
     """Whether a kernel runs through the whole of a large buffer."""
-    return estimate(node.size) >= LARGE and node.ndim >= len(group.domain) - len(group.reduced)
+    return is_large(node) and node.ndim >= len(group.domain) - len(group.reduced)
+
+
+def is_large(node: Node) -> bool:
+    return estimate(node.size) >= LARGE
 
 
 def row_nbytes(root: Node, group: Group) -> int:

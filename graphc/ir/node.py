@@ -150,7 +150,7 @@ class Node:
     astype ravel squeeze dot cumsum cumprod clip round take repeat`, with NumPy's arguments.
     """
 
-    __slots__ = ("__weakref__", "attrs", "checks", "graph", "id", "loc", "op", "operands", "scope", "type")
+    __slots__ = ("__weakref__", "attrs", "checks", "elements", "graph", "id", "loc", "op", "operands", "scope", "type")
 
     op: Op
     operands: tuple[Node, ...]
@@ -161,6 +161,7 @@ class Node:
     id: int
     checks: tuple[DimCheck, ...]
     scope: str
+    elements: int | Dim  # the size, once somebody has asked for it
 
     __array_ufunc__ = None  # NumPy operands leave their operators to ours
     __hash__ = object.__hash__
@@ -179,7 +180,11 @@ class Node:
 
     @property
     def size(self) -> int | Dim:
-        return self.type.size
+        try:
+            return self.elements
+        except AttributeError:
+            self.elements = self.type.size
+            return self.elements
 
     @property
     def name(self) -> str:
