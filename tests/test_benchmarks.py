@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as command, kernels, report
+from benchmarks import __main__ as command, formulas, kernels, report, small, small_formulas
 from benchmarks.harness import Bench, Died, Figure, Worker
 from benchmarks.native import Peaks, peaks
 from benchmarks.workloads import WORKLOADS, Workload, chosen, error, reference
@@ -178,3 +178,25 @@ def test_a_wrong_kernel_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kernels.ROWS, "sum_short", replace(row, numpy=lambda x: x.sum(1) + 1))
     with pytest.raises(SystemExit, match="something else than NumPy"):
         kernels.main(["--only", "sum_short"])
+
+
+def test_small_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    found = small.main(["--only", "rotation,pendulum_J", *SHORT])
+    assert list(found) == ["pendulum_J", "rotation"]
+    for figures in found.values():
+        assert {"graphc", "out", "native", "loops", "graphc compile"} <= set(figures)
+        assert all(0 < seconds < 60 for seconds in figures.values())
+    assert capsys.readouterr().out.splitlines()[-1].startswith("rotation ")
+
+
+def test_formulas_of_small_programs() -> None:
+    table = {name: getattr(np, name) for name in ("sin", "cos", "tanh", "sqrt")}
+    x = np.random.default_rng(3).standard_normal(16)
+    inverse = np.array(small_formulas.inverse(list(x), table)).reshape(4, 4)
+    np.testing.assert_allclose(inverse, np.linalg.inv(x.reshape(4, 4)), rtol=1e-9)
+    np.testing.assert_allclose(small_formulas.cross(list(x[:6]), table), np.cross(x[:3], x[3:6]))
+    np.testing.assert_allclose(small_formulas.rosenbrock(list(x), table), formulas.rosenbrock_gradient(x)[0])
+    turned = np.array(small_formulas.rotation(list(x[:7]), table))
+    np.testing.assert_allclose(np.linalg.norm(turned), np.linalg.norm(x[4:7]))
+    tool = formulas.arm_and_jacobian(x[:6])[0]
+    np.testing.assert_allclose(small_formulas.arm(list(x[:6]), table), tool[:, 3])
