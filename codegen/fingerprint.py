@@ -36,14 +36,16 @@ def environment() -> str:
 def sources(root: Path = ROOT) -> str:
     """A hash of the source files, which cost less to read than a mistake about their versions."""
     digest = hashlib.sha256()
-    folders = [root / name for name in reversed(PACKAGES)]
+    folders = [(os.path.join(root, name), name) for name in reversed(PACKAGES)]
     while folders:
-        for entry in sorted(os.scandir(folders.pop()), key=lambda entry: entry.name):
+        folder, prefix = folders.pop()
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
             if entry.name.endswith(".py"):
-                content = Path(entry.path).read_bytes()
-                digest.update(f"{os.path.relpath(entry.path, root)} {len(content)}\n".encode() + content)
+                with open(entry.path, "rb", buffering=0) as file:
+                    content = file.read()
+                digest.update(f"{prefix}/{entry.name} {len(content)}\n".encode() + content)
             elif entry.name != "__pycache__" and entry.is_dir():
-                folders.append(Path(entry.path))
+                folders.append((entry.path, f"{prefix}/{entry.name}"))
     return digest.hexdigest()
 
 

@@ -27,8 +27,9 @@ import threading
 from graphc.ir.errors import Unsupported
 
 from .cache import Cache
+from .elf.load import HOST
 from .jit import Loaded, content_key, loaded_image, made_image
-from .target import Target, target
+from .target import HOSTS, Target
 from .text import Module
 
 MADE: list[Loaded] = []  # the pool, when there is one
@@ -376,7 +377,7 @@ def process_pool(kept: Cache) -> Loaded:
     """The pool of this process, which is made once and stays for good, because its workers do."""
     with LOCK:
         if not MADE:
-            chosen = target("native")
+            chosen = HOSTS[HOST]  # LLVM need not be asked what else this processor can do
             text = pool_text(chosen)
             image = kept.made("code", content_key(text, chosen) + "-image", lambda: made_image(text, [RUN], chosen))
             MADE.append(loaded_image(image))

@@ -19,7 +19,7 @@ from .cache import Cache
 from .elf.load import HOST
 from .jit import content_key, loaded_image, made_image
 from .pyobjects import LENGTH, P, call_symbols, python_api
-from .target import KNOWN, LEAST
+from .target import HOSTS
 from .text import Function, Int, Module
 
 GATE = {"held": 0, "free": 1}  # words: how often the variables are locked; the first arena that is free
@@ -28,7 +28,6 @@ ALIGN = 64
 ROOM = ALIGN + 8 * len(LINKS)
 HUGE = 1 << 22  # bytes from which huge pages are asked for
 PAGE, ADVICE = 4096, 14  # MADV_HUGEPAGE of Linux
-HOSTS = {"x86_64": LEAST, "aarch64": KNOWN["aarch64"]}  # what every processor can run: LLVM is not asked for this one
 NAMES = ("graphc_slow", "graphc_take", "graphc_give", "graphc_free")
 
 

@@ -49,14 +49,15 @@ KNOWN = {
     "x86-64-v4": Target("x86-64-v4", X86, "x86-64-v4", "", 512, True, True),
     "aarch64": Target("aarch64", ARM, "generic", "+neon", 128, True, False),
 }
-
-
-LEAST = Target("x86-64", X86, "x86-64", "", 128, False, False)
+HOSTS = {  # by architecture: what every processor of the kind can run
+    "x86_64": Target("x86-64", X86, "x86-64", "", 128, False, False),
+    "aarch64": KNOWN["aarch64"],
+}
 
 
 def baseline(chosen: Target) -> Target:
     """What every processor of the target's architecture can run."""
-    return LEAST if chosen.architecture == "x86_64" else KNOWN["aarch64"]
+    return HOSTS[chosen.architecture]
 
 
 @cache

@@ -67,6 +67,14 @@ def test_second_process_compiles_nothing_and_never_starts_llvm(first: tuple[Path
     assert run(folder, seed=1) == [cold[0], "0"]
 
 
+def test_threads_start_from_the_cache_too(tmp_path: Path) -> None:
+    program = PROGRAM.replace('("n", 8)', '("n", 8, 1)').replace("x @ w", "x + w").replace(
+        "(3, 8)", "(4000, 8, 1)")
+    cold, warm = (run(tmp_path, program=program, GRAPHC_THREADS="2") for _ in range(2))
+    assert cold[2:] == ["llvmlite"] and int(cold[1]) >= 3  # with the pool
+    assert warm == [cold[0], "0"]
+
+
 def test_another_build_or_another_source_is_another_key(first: tuple[Path, list[str]]) -> None:
     folder, cold = first
     changed = "from codegen import fingerprint\nfingerprint.sources = lambda: 'other'\n" + PROGRAM
