@@ -23,7 +23,7 @@ from .pack import power_below
 Size = int | Dim
 
 IN_PLACE = 1 << 20  # bytes of b that may stay where they are, however often they are read
-SELDOM = 512  # rows for which a larger b may stay, as copying it would cost more than it saves
+SELDOM = 37  # panels of rows for which a larger b may stay, as copying it would cost more than it saves
 IN_PLACE_SELDOM = 1 << 22  # bytes of that
 LONGEST_DEPTH = 512  # a tile's a and b for so many steps of k stay in the first-level cache
 PACKED_DEPTH = 256  # the same for packed panels
@@ -59,9 +59,14 @@ class Blocking:
 
 
 def most_rows(target: Target, vectors: int) -> int:
-    """Rows of a tile whose accumulators, b's vectors and an element of a (and a product, without fma) are registers."""
-    registers = 32 if target.vector_bits == 512 or target.architecture != "x86_64" else 16
-    return min((registers - vectors - (1 if target.has_fma else 4)) // vectors, 16)
+    """Rows of a tile whose accumulators, b's vectors and elements of a (and a product, without fma) are registers.
+
+    On ARM an element of a needs a register until its last use, and several are loaded in advance.
+    """
+    is_arm = target.architecture != "x86_64"
+    registers = 32 if target.vector_bits == 512 or is_arm else 16
+    spare = 6 if is_arm else 4 if not target.has_fma else 1
+    return min((registers - vectors - spare) // vectors, 16 if registers == 32 else 11)
 
 
 def row_variants(most: int) -> tuple[int, ...]:
@@ -129,7 +134,7 @@ def may_stay(contraction: Contraction, size: int, rows: int) -> bool | None:
     if isinstance(n, int) and isinstance(contraction.depth, int):
         nbytes = n * contraction.depth * size
         if isinstance(m, int):
-            return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM and not crowded else IN_PLACE)
+            return nbytes <= (IN_PLACE_SELDOM if m <= SELDOM * rows and not crowded else IN_PLACE)
         return True if nbytes <= IN_PLACE else None
     return None
 

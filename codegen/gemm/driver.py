@@ -167,7 +167,7 @@ class _Driver:
         """Run-time choice: b stays in place when it is small for the times it is read, and a vector wide."""
         function, chosen = self.function, self.chosen
         nbytes = function.mul(function.mul(self.n, self.depth), kind_bits(self.kind) // 8)
-        seldom = self.compared("sle", self.m, SELDOM)
+        seldom = self.compared("sle", self.m, SELDOM * chosen.rows[0])
         most = function.value(f"select i1 {seldom}, i64 {IN_PLACE_SELDOM}, i64 {IN_PLACE}")
         small = self.compared("sle", nbytes, most)
         few = self.compared("sle", self.m, 2 * chosen.rows[0])
