@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import ctypes
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def callback_of(compiled: Compiled, kind: str | None, bound: int) -> Callback:
              f"kind {kind!r} does not fit {texts(border.inputs[:free])}" if kind not in (None, "filter", fits) else "")
     if wrong or fits is None:
         raise GraphError(f"as_low_level_callable of {border.name!r}: {wrong}")
-    return Callback(border, kind or fits, free)
+    arena = border.arena + border.slot * (compiled.options.threads - 1)  # every thread that helps has a slot
+    return Callback(replace(border, arena=arena), kind or fits, free)
 
 
 def texts(arrays: Sequence[Array]) -> str:

@@ -167,6 +167,18 @@ def test_calls_at_the_same_time(sess):
     assert not wrong
 
 
+def test_a_call_that_threads_share():
+    with gc.Graph(), gc.Session(threads=3) as session:
+        v, w = gc.placeholder("float64", ("n",), name="v"), gc.placeholder("float64", ("k", 700), name="w")
+        f = session.function([v, w], gc.sum(gc.max(w @ w.T, axis=1)) * gc.sum(v))
+        matrix = np.random.default_rng(0).standard_normal((400, 700))
+        assert f.border.slot != 0
+        wanted = f(np.ones(3), matrix)
+        native = f.as_low_level_callable(matrix)
+        for _ in range(20):
+            assert native.function(3, (ctypes.c_double * 3)(1, 1, 1), native.user_data) == wanted
+
+
 def test_it_is_faster_than_a_function_of_python(sess):
     low, of_python = bell(sess).as_low_level_callable(), lambda x: math.exp(-x * x)
 
