@@ -41,7 +41,7 @@ Table = dict[str, dict[str, Builder]]
 
 def calling(function: Callable[..., Any], *arguments: Any, shown: Callable[[Any], Any] = lambda r: r) -> Case:
     """A case that calls the function on these arguments; one result, or a list or tuple of results."""
-    call = partial(function, *arguments)
+    call = partial(function, *arguments) if arguments else function
 
     def results() -> Sequence[Any]:
         found = shown(call())

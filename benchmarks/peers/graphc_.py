@@ -36,7 +36,10 @@ def into(build: Build) -> Callable[[Inputs], Case]:
         function = compiled(inputs, build)
         found = function(*inputs.values())
         kept = [np.asarray(r) for r in found] if isinstance(found, list) else np.asarray(found)
-        return calling(partial(function, out=kept), *inputs.values())
+        given = tuple(inputs.values())
+        first = given[0]  # written as users write it: functools.partial spends longer on a keyword than the call itself
+        return calling((lambda: function(first, out=kept)) if len(given) == 1 else
+                       (lambda: function(*given, out=kept)))
     return made
 
 
