@@ -36,7 +36,7 @@ COUNT = 16384
 TRIP_SECONDS = 1e-3
 PEERS = ("numpy", "torch", "jax")
 DOCUMENT = Path(__file__).parents[1] / "docs" / "vector_math.md"
-START, END = "<!-- speed: written by benchmarks/vector_math.py -->\n", "<!-- end of speed -->\n"
+START, END = "<!-- speed -->\n", "<!-- end of speed -->\n"
 Call = Callable[[], Any]
 Array = np.ndarray[Any, Any]
 

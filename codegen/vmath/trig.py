@@ -131,8 +131,16 @@ def tangent(m: Real, quadrant: str, rest: Pair) -> str:
         t = m.add(r, tail)
         return m.ratio(m.select(odd, -1.0, t), m.select(odd, t, 1.0))
     high, low = m.fast_two_sum(r, tail)
-    quotient = m.ratio(-1.0, high, low)
-    return m.select(odd, quotient, high)
+    return m.select(odd, _negative_inverse(m, high, low), high)
+
+
+def _negative_inverse(m: Real, high: str, low: str) -> str:
+    """-1/(high + low): the quotient is corrected with its own help."""
+    if not m.lanes.target.has_fma:
+        return m.ratio(-1.0, high, low)
+    quotient = m.div(-1.0, high)
+    rest = m.nfma(quotient, low, m.nfma(quotient, high, -1.0))
+    return m.nfma(rest, quotient, quotient)
 
 
 # -- inverses --
@@ -181,7 +189,7 @@ def acos(m: Real, x: str) -> str:
 
 def atan(m: Real, x: str) -> str:
     result = _angle(m, m.abs(x), m.real(1.0))
-    return m.select(m.is_nan(x), x, keep_tiny(m, x, m.copysign(result, x), limit=2.0 ** (-m.mantissa / 2 - 2)))
+    return keep_tiny(m, x, m.copysign(result, x), limit=2.0 ** (-m.mantissa / 2 - 2))
 
 
 def _angle(m: Real, a: str, b: str, *, turned_back: str | None = None) -> str:
@@ -205,6 +213,8 @@ def _angle(m: Real, a: str, b: str, *, turned_back: str | None = None) -> str:
     high, low = QUARTER_PI[m.bits == 64]
     total = m.fast_two_sum(m.mul(quarters, high), m.mul(direction, t))
     rest = m.fma(direction, tail, m.fma(quarters, low, total.low))
+    if not turned_back:
+        return m.add(total.high, rest)
     # Three quarter turns do not fit the format: what their product lost belongs to the rest.
     return m.add(total.high, m.add(rest, m.residual(m.mul(quarters, high), quarters, high)))
 
