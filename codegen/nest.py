@@ -44,9 +44,12 @@ from .scalars import emit as emit_scalar
 from .shuffles import lane_numbers, splat_kind, tail_mask
 from .streams import before_line, distance, is_large, streamed_size, streamed_store, streams
 from .text import Int
+from .vmath.real import Real
+from .vmath.trig import sin_cos
 from .vectors import kind_bits
 
 GATHER = 16  # weight of a gather or a scatter
+TURNS = ("sin", "cos")
 ROUNDED = ("float16", "bfloat16")  # computed as float32, rounded after each operation
 
 
@@ -86,6 +89,10 @@ class Writer:
                     uses.append((stride, extent))
         self.folds = any(self.kernel.ops[i].kind == "reduce" for i in self.facts.live)
         self.overwritten = overwritten_keeps(self.kernel, self.facts)
+        turns = {kind: {self.kernel.ops[i].operands for i in self.facts.live if self.kernel.ops[i].kind == kind}
+                 for kind in TURNS}
+        self.angles = {operand for operand, in turns["sin"] & turns["cos"]}
+        self.turned: dict[str, dict[str, str]] = {}  # angle -> what was made of it where these values are written
         self.memo: dict[object, list[str]] | None = None  # values of a row that stays in registers
         self.limits: dict[int, tuple[Int, Int]] = {}  # axis -> the part of it that is being written
         self.states: dict[int, list[str]] = {}  # scan -> its running values
@@ -254,6 +261,7 @@ class Writer:
     def settle(self, point: Point, numbers: Sequence[int], stage: int) -> None:
         """Writes those of the operations whose axes are open and that are not there yet: values, then effects."""
         effects = []
+        self.turned = {}
         for i in numbers:
             op = self.kernel.ops[i]
             if i in point.values or op.kind == "reduce" or self.facts.axes[i] & ~point.opened:
@@ -318,9 +326,19 @@ class Writer:
         result = []
         for u in range(max(map(len, operands), default=1)):
             step = [registers[u if len(registers) > 1 else 0] for registers in operands]
-            value = emit_scalar(self.lanes, op.kind, dtype, step, op.dtype, op.value)
+            if op.kind in TURNS and op.operands[0] in self.angles:
+                value = self.turn(op.kind, dtype, step[0])
+            else:
+                value = emit_scalar(self.lanes, op.kind, dtype, step, op.dtype, op.value)
             result.append(self.rounded(op.dtype, value))
         return result
+
+    def turn(self, kind: str, dtype: str, angle: str) -> str:
+        """The sine or cosine of an angle of which the kernel wants both: made together, from one reduction."""
+        if angle not in self.turned:
+            both = sin_cos(Real(self.lanes, 64 if dtype == "float64" else 32), angle)
+            self.turned[angle] = dict(zip(TURNS, both))
+        return self.turned[angle][kind]
 
     def rounded(self, dtype: str, value: str) -> str:
         if dtype not in ROUNDED:

@@ -15,8 +15,10 @@ from codegen import scalars
 from codegen.jit import compile_text
 from codegen.target import target
 from codegen.vmath.gamma import cotangent_derivative, euler_maclaurin
+import graphc as gc
 
 from accuracy import BINARY, TABLE, compiled, errors, worst
+from exhaustive import worst_of_all
 from native import compile_map, map_module
 
 DTYPES = (("float32", 32), ("float64", 64))
@@ -110,6 +112,20 @@ def test_lanes_of_large_angles_do_not_disturb_the_others(values: list[float]) ->
         np.testing.assert_allclose(got, want, rtol=4e-16, atol=0.0)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_kernel_makes_sine_and_cosine_of_an_angle_from_one_reduction(dtype: str) -> None:
+    x = gc.placeholder(dtype, (1003,))
+    session = gc.Session()
+    both, sine, cosine = (session.function([x], f) for f in ([gc.sin(x), gc.cos(x)], gc.sin(x), gc.cos(x)))
+    angles = np.random.default_rng(5).uniform(-30, 30, 1003).astype(dtype)
+    angles[::100] *= 1e30
+    angles[::77] = np.nan
+    angles[::91] = np.inf
+    first, second = both(angles)
+    np.testing.assert_array_equal(first, sine(angles))
+    np.testing.assert_array_equal(second, cosine(angles))
+
+
 def test_doubles_nearest_to_multiples_of_half_pi() -> None:
     """The hardest arguments for the reduction, on both sides of its bound."""
     x = np.array([6381956970095103.0 * 2.0**797, 5.319372648326541e255, 1.5707963267948966, 355.0, 2.0**30,
@@ -182,6 +198,12 @@ def test_coefficients_of_the_cotangents_derivatives() -> None:
 def test_coefficients_of_euler_and_maclaurin() -> None:
     # B2/2! s, B4/4! s(s+1)(s+2) with B2 = 1/6 and B4 = -1/30, at s = 2
     assert euler_maclaurin(2)[:2] == [1 / 6, -24 / 720]
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sinh"])
+def test_the_loop_over_floats_finds_errors_within_the_bounds(name: str) -> None:
+    error, _ = worst_of_all(name, target(), 1 << 14)
+    assert 0.4 < error <= TABLE[name].bounds[0]
 
 
 @pytest.mark.slow
