@@ -230,7 +230,7 @@ def document(targets: Sequence[str]) -> str:
     columns = [" | ".join(f"float{bits} {name}" for name in targets) for bits in (32, 64)]
     text = HEADER.format(singles=columns[0], doubles=columns[1], dashes="---|" * len(targets))
     for name, row in TABLE.items():
-        found = measured(name, 3000 if row.slow else 200_000, targets)
+        found = measured(name, 3000 if row.slow else 100_000, targets)
         cells = [f"{row.bounds[0]:g}", *(f"{e:.2f}" for e in found[:len(targets)]),
                  f"{row.bounds[1]:g}", *(f"{e:.2f}" for e in found[len(targets):])]
         text += f"| {name} | {' | '.join(cells)} |\n"

@@ -171,10 +171,15 @@ def keep_tiny(m: Real, x: str, result: str, *, limit: float | None = None) -> st
     return m.select(small, x, result)
 
 
+def decay(m: Real, x: str) -> str:
+    """e^-|x|, as exactly as it goes."""
+    negative = m.neg(m.abs(x))
+    return tabled(m, clamp(m, negative), exactly=True) if has_table(m) else exp(m, negative)
+
+
 def sigmoid(m: Real, x: str) -> str:
     """1/(1 + e) or e/(1 + e) with e = exp(-|x|), which cannot overflow; in double 1 + e is a pair."""
-    negative = m.neg(m.abs(x))
-    e = tabled(m, clamp(m, negative), exactly=True) if has_table(m) else exp(m, negative)
+    e = decay(m, x)
     top = m.select(m.compare("olt", x, 0.0), e, 1.0)
     if m.bits == 32:
         return m.ratio(top, m.add(e, 1.0))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from . import avx512
 from .coefficients import LOGARITHMS, LOGARITHMS_LOW, POLYNOMIALS
-from .exponential import LOG2_HIGH, LOG2_LOW, exp, keep_tiny, polynomial
+from .exponential import LOG2_HIGH, LOG2_LOW, decay, keep_tiny, polynomial
 from .real import Pair, Real
 
 LOG2_PAIR = (0.6931471805599453, 2.3190468138462996e-17)  # to twice the precision of a double
@@ -232,7 +232,7 @@ def log_pair(m: Real, x: str) -> Pair:
 
 def softplus(m: Real, x: str) -> str:
     """max(x, 0) + log1p(exp(-|x|))."""
-    e = exp(m, m.neg(m.abs(x)))
+    e = decay(m, x)
     tail = log_positive(m, m.fast_two_sum(1.0, e))
     if not m.has_avx512:
         tail = keep_tiny(m, e, tail)
