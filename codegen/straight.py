@@ -11,6 +11,7 @@ Invariant: what is stored to an argument that is read too is stored at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from graphc.ir.costs import HEAVY, weight
 from graphc.ir.plan import Kernel, KernelOp
@@ -24,7 +25,7 @@ from .vmath.trig import sin_cos
 
 PACKED = ("float32", "float64")
 TURNS = ("sin", "cos")
-WIDEST = 256  # bits: around vectors of 512 bits scalar code ran at half its speed (Sapphire Rapids, `benchmarks.small`)
+WIDEST = 256  # bits: around vectors or tables of 512 bits scalar code ran at half its speed (Sapphire Rapids)
 Operands = tuple[int, ...]
 
 
@@ -40,10 +41,10 @@ class _Writer:
     """Writes the operations of one kernel in their order."""
 
     def __init__(self, function: Function, kernel: Kernel, target: Target) -> None:
-        self.function, self.kernel, self.target = function, kernel, target
-        self.one = Lanes(function, target, 1)
+        self.function, self.kernel = function, kernel
+        self.target = replace(target, vector_bits=min(target.vector_bits, WIDEST))
+        self.one = Lanes(function, self.target, 1)
         self.values: dict[int, str] = {}
-        self.vectors: dict[tuple[Operands, int], str] = {}  # packed values, by operations and lanes
         self.read = {op.map.argument for op in kernel.ops if op.kind == "load" and op.map}
 
     def write(self) -> None:
@@ -98,7 +99,7 @@ class _Writer:
             groups.setdefault((name, op.dtype, op.value), {}).setdefault(op.operands, {})[op.kind] = k
         for members in groups.values():
             first = next(iter(next(iter(members.values())).values()))
-            most = min(self.target.vector_bits, WIDEST) // kind_bits(REGISTER[self.kernel.ops[first].dtype])
+            most = self.target.lanes(kind_bits(REGISTER[self.kernel.ops[first].dtype]))
             listed = list(members.items())
             count = min(most, 1 << (len(listed) - 1).bit_length())
             for k in range(0, len(listed), count):

@@ -22,6 +22,7 @@ SHARED = 0.3  # an operation of weight 1 on the lanes that dear functions share
 MOVED = 0.15  # an element into or out of a lane
 LANES = 4
 VECTOR = 0.32  # an operation of weight 1 on a full vector in a loop
+TABLED = 0.6  # of that for dear functions, which have tables in registers there
 KERNEL = 5.0  # vector operations to begin a kernel
 ACROSS = 6.0  # vector operations to add up the lanes
 MARGIN = 1.25  # that straight-line code must be better
@@ -74,13 +75,19 @@ def vector_operations(node: Node, by_row: set[Node]) -> float:
     if name == "linear_scan":
         return KERNEL + 2.0 * size
     if name in PIECEWISE:
-        return KERNEL + sum(vectors(o, o.shape) for o in node.operands)
+        fills = KERNEL if name in ("pad", "diagonal", "scatter_add") else 0.0
+        return KERNEL + fills + sum(vectors(o, o.shape) for o in node.operands)
     if node.op.kind != "elementwise":
         return 0.0
     if any(o in by_row and o.size == size for o in node.operands):
         by_row.add(node)
-        return size * weight(name)
-    return vectors(node, node.shape) * weight(name)
+        return size * loop_weight(name)
+    return vectors(node, node.shape) * loop_weight(name)
+
+
+def loop_weight(name: str) -> float:
+    price = weight(name)
+    return TABLED * price if price >= HEAVY else price
 
 
 def einsum_operations(node: Node, by_row: set[Node]) -> float:

@@ -56,7 +56,7 @@ def check(made, fetches, feeds, rtol=1e-13):
 
 
 # -- what comes out --
-def test_program_text(golden):
+def test_program_text(forced, golden):
     x, w = leaf("x", 3), leaf("w", 2, 3)
     y = gc.sin(x) * gc.cos(x)
     golden(program_text(lower(Request("main", (x, w), (w @ y, gc.concatenate([x[:1], y[1:]]))))))
