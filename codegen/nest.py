@@ -135,7 +135,8 @@ class Writer:
         if isinstance(size, int):
             self.past_caches(point, streamed)
         else:
-            function.either(is_large(function, size), lambda: self.past_caches(point, streamed),
+            apart = replace(point, values=dict(point.values))  # what one arm computes, the other must not use
+            function.either(is_large(function, size), lambda: self.past_caches(apart, streamed),
                             lambda: self.nest(self.outer, point))
 
     def past_caches(self, point: Point, store: int) -> None:

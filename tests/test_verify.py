@@ -20,7 +20,7 @@ def altered(node, **changes):
     """A node that `make` would never build."""
     new = Node()
     for slot in Node.__slots__:
-        if slot != "__weakref__":
+        if slot not in ("__weakref__", "elements"):  # the size is found when it is asked for
             setattr(new, slot, changes.get(slot, getattr(node, slot)))
     return new
 
