@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from graphc.ir.dims import Dim
 
 from .text import Function, Int, Module
-from .work import PIECE, PIECES, REGION
+from .work import BOXES, PIECE, PIECES, REGION
 
 DESCRIPTOR = "graphc_pool"
 
@@ -195,7 +195,7 @@ class Regions:
     def region(self, call: Call, work: Int, threads: str) -> None:
         f = self.function
         self.words = max(self.words, call.words)
-        wanted = f.minimum(f.mul(threads, PIECES), f.floordiv(work, PIECE))
+        wanted = f.minimum(f.mul(threads, BOXES if call.has_grid else PIECES), f.floordiv(work, PIECE))
         pieces: Int = 1
         grids: list[Int] = []
         for axis, length in zip(call.axes, self.lengths(call, wanted), strict=True):

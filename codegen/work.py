@@ -13,9 +13,10 @@ from graphc.ir.types import itemsize
 from .collapse import Facts, operands_of
 from .target import Target
 
-REGION = 20_000_000  # a step that takes less is not shared
+REGION = 40_000_000  # a step that takes less is not shared: it would gain little and might wait for a worker
 PIECE = 5_000_000  # a piece is no smaller, or claiming it would be felt
 PIECES = 4  # for each thread, so that one who comes late or is held up does not hold up the others
+BOXES = 2  # the same for products, whose operands are read again for every piece
 CYCLE = 350  # of a core
 NBYTE = 10  # reading or writing one byte that is in the second-level cache
 

@@ -134,10 +134,19 @@ def _count(raw: object) -> int:
 
 
 def usable_cores() -> int:
-    """The cores this process may run on, which in a container are often fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
-    return min(os.cpu_count() or 1, MAX_THREADS)
+    """The cores this process may use, which in a container are often fewer than the machine has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, granted_cores(), MAX_THREADS)
+
+
+def granted_cores(path: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """The cores whose time the container is given, rounded up; MAX_THREADS where there is no limit."""
+    try:
+        with open(path, encoding="ascii") as file:
+            granted, period = file.read().split()
+        return MAX_THREADS if granted == "max" else max(1, -(-int(granted) // int(period)))
+    except (OSError, ValueError):
+        return MAX_THREADS
 
 
 def _mode(raw: object) -> str:
@@ -212,7 +221,7 @@ def _nbytes(raw: object) -> int:
 _TRUTH = "on or off (1, true, yes; 0, false, no)"
 
 TABLE = (
-    Switch("threads", "1", f"a whole number from 1 to {MAX_THREADS}, or auto",
+    Switch("threads", "auto", f"a whole number from 1 to {MAX_THREADS}, or auto",
            "threads of a native call; auto is one for each core this process may use", _count),
     Switch("target", "native", "the name of a target, such as native, x86-64-v3 or aarch64",
            "the machine to compile for", _name),

@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from graphc.config import CACHE_NBYTES, SWITCHES, TABLE, Options, settings, unknown_variables, usable_cores
+from graphc.config import (
+    CACHE_NBYTES,
+    SWITCHES,
+    TABLE,
+    Options,
+    granted_cores,
+    settings,
+    unknown_variables,
+    usable_cores,
+)
 from graphc.ir.errors import GraphError
 
 
@@ -18,7 +27,7 @@ def _no_switches(monkeypatch):
 
 def test_defaults():
     options = Options.of()
-    assert options.threads == 1
+    assert options.threads == usable_cores()
     assert (options.target, options.mode) == ("native", "native")
     assert options.verify is True
     assert (options.fast_math, options.check_numerics, options.time, options.rules) == (False,) * 4
@@ -31,6 +40,14 @@ def test_the_variables_are_those_of_the_documents():
         "GRAPHC_THREADS", "GRAPHC_TARGET", "GRAPHC_FAST_MATH", "GRAPHC_EXACT", "GRAPHC_CHECK_NUMERICS", "GRAPHC_MODE",
         "GRAPHC_MEMORY_LIMIT", "GRAPHC_VERIFY", "GRAPHC_DUMP", "GRAPHC_DUMP_DIR", "GRAPHC_TIME", "GRAPHC_STOP_AFTER",
         "GRAPHC_RULES", "GRAPHC_CACHE_DIR", "GRAPHC_CACHE"]
+
+
+def test_a_share_of_time_counts_as_cores(tmp_path):
+    path = tmp_path / "cpu.max"
+    for text, cores in (("max 100000", 1024), ("250000 100000", 3), ("1000 100000", 1), ("", 1024)):
+        path.write_text(text)
+        assert granted_cores(str(path)) == cores
+    assert granted_cores(str(tmp_path / "none")) == 1024 and usable_cores() >= 1
 
 
 def test_given_wins_over_environment_over_default(monkeypatch):

@@ -305,14 +305,13 @@ def test_chunks_touch_nothing_outside_the_buffers() -> None:
 
 
 # -- how work is cut --
-def grid(extents: list[int], multiples: list[int], block: int, threads: int, work: int) -> list[int]:
-    """Length of a piece along each axis, as the emitted code finds it."""
+def grid(extents: list[int], multiples: list[int], block: int, wanted: int) -> list[int]:
+    """Length along each axis of at least so many pieces, as the emitted code finds it."""
     module = Module()
     f = Function(module, "define void @cut(ptr %out) #0")
     writer = Regions(f)
     axes = tuple(Axis(e, m, block if k == len(extents) - 1 else m) for k, (e, m) in enumerate(zip(extents, multiples)))
     call = Call("step", (), axes, len(axes) > 1)
-    wanted = min(threads * 4, work // regions.PIECE)
     for k, length in enumerate(writer.lengths(call, wanted)):
         f.emit(f"store i64 {length}, ptr {f.element('i64', '%out', k)}, align 8")
     f.emit("ret void")
@@ -326,14 +325,13 @@ def grid(extents: list[int], multiples: list[int], block: int, threads: int, wor
 
 
 def test_pieces_are_square_and_not_too_small() -> None:
-    large = 10**12
-    assert grid([1024, 1024], [14, 32], 512, 2, large) == [266, 512]
-    assert grid([64, 10000], [14, 32], 512, 2, large)[0] == 70, "few rows are not cut"
-    assert grid([10000, 64], [14, 32], 512, 2, large)[1] == 64, "few columns are not cut"
-    assert grid([5, 1000, 1000], [1, 14, 32], 512, 2, large)[0] == 1, "batches first"
-    assert grid([1000], [16], 16, 2, large) == [128]
-    assert grid([1000], [16], 16, 2, 2 * regions.PIECE) == [512], "pieces have enough work"
-    assert grid([3], [1], 1, 8, large) == [1]
+    assert grid([1024, 1024], [14, 32], 512, 8) == [266, 512]
+    assert grid([64, 10000], [14, 32], 512, 8)[0] == 70, "few rows are not cut"
+    assert grid([10000, 64], [14, 32], 512, 8)[1] == 64, "few columns are not cut"
+    assert grid([5, 1000, 1000], [1, 14, 32], 512, 8)[0] == 1, "batches first"
+    assert grid([1000], [16], 16, 8) == [128]
+    assert grid([1000], [16], 16, 0) == [1008]
+    assert grid([3], [1], 1, 8) == [1]
 
 
 # -- functions --
