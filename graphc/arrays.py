@@ -12,8 +12,8 @@ ALIGNMENT = 64
 
 
 def aligned_array(nbytes: int) -> np.ndarray[Any, Any]:
-    """Bytes that start on a cache line; zero."""
-    room = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    """Bytes that start on a cache line, of any value.  NumPy asks for huge pages where they are many."""
+    room = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start:start + nbytes]
 

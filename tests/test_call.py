@@ -458,6 +458,26 @@ def test_a_function_outlives_its_session_and_goes_at_once(sess):
 
 
 @needs_layout
+@pytest.mark.parametrize("options", [{}, {"mode": "check"}, {"mode": "reference"}, {"check_numerics": True}], ids=str)
+def test_a_session_goes_without_the_collector(options):
+    with gc.Graph():
+        x = gc.placeholder("float32", ("n",), name="x")
+        v = gc.variable(np.ones(10, "f"), name="v")
+        session = gc.Session(**options)
+        f = session.function([x], x + v, updates={v: v * 2})
+        for _ in range(3):
+            f(A)
+            session.run([x * v], {x: A})
+        gone, home = weakref.ref(session), weakref.ref(session.home)
+        collector.disable()
+        try:
+            del session, f
+            assert gone() is None and home() is None
+        finally:
+            collector.enable()
+
+
+@needs_layout
 def test_references_are_balanced(sess):
     x = sess.graph.placeholders.get("x") or gc.placeholder("float32", ("n",), name="x")
     i, k = gc.placeholder("int64", ("k",), name="i"), gc.placeholder("float32", (), name="k")
@@ -508,5 +528,4 @@ def test_cycles_of_compiling_and_closing(count):
     for _ in range(count):
         cycle()
     collector.collect()
-    # The JIT itself keeps about 10 kB per object that was loaded; an arena that stayed would be 128 kB.
-    assert resident() - before < count * 60_000
+    assert resident() - before <= 5 << 20  # an arena or an image that stayed each time would be far more
