@@ -118,11 +118,11 @@ def test_a_limit_is_kept_and_changes_no_bit():
 
 
 def test_the_more_memory_the_fewer_steps_run_again():
-    x, loss, updates = training(8)
+    x, loss, updates = training(6)
     step = gc.Session().function([x], loss, updates=updates)
     counts = [len(gc.Session(memory_limit=int(step.memory.arena * part)).function([x], loss, updates=updates)
-                  .program.steps) for part in (0.95, 0.8, 0.65)]
-    assert len(step.program.steps) < counts[0] <= counts[1] <= counts[2]
+                  .program.steps) for part in (0.95, 0.7)]
+    assert len(step.program.steps) < counts[0] < counts[1]
 
 
 @pytest.mark.slow

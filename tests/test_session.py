@@ -290,3 +290,11 @@ def test_check_numerics_names_the_first_bad_node() -> None:
             step([1.0, -1.0, 1.0])
         with pytest.raises(gc.GraphError, match="check_numerics"):
             step([1.0, 0.0, 1.0])
+
+
+def test_what_is_the_same_for_all_elements_serves_both_ways_of_writing() -> None:
+    x, s = gc.placeholder("float32", ("n",), name="x"), gc.placeholder("float32", (), name="s")
+    with gc.Session() as sess:  # outputs of unknown size are written past the caches where they are large
+        f = sess.function([x, s], x * s)
+        for n in (3, 10**7):
+            assert (f(np.ones(n, "float32"), 2.0) == 2).all()
