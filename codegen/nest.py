@@ -13,7 +13,8 @@ Invariants: within a block the loads come before the stores.  The order of a sum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 import math
 
@@ -207,13 +208,12 @@ class Writer:
 
         def block(first: Int, _: list[str]) -> list[str]:
             end = function.add(first, BLOCK)
-            self.limits[axis] = first, end if self.divides(BLOCK, axis) else function.minimum(end, high)
-            self.in_blocks(point, axes[1:])
-            del self.limits[axis]
+            with self.part(axis, first, end if self.divides(BLOCK, axis) else function.minimum(end, high)):
+                self.in_blocks(point, axes[1:])
             return []
         function.loop(low, high, BLOCK, [], block)
 
-    def over_lanes(self, point: Point, lanes: int, steps: int) -> None:
+    def over_lanes(self, point: Point, lanes: int, steps: int, *, has_rest: bool = True) -> None:
         low, high = self.bounds(lanes)
 
         def block(index: Int, width: int, mask: str | None, _: list[str]) -> list[str]:
@@ -223,10 +223,10 @@ class Writer:
         cost = self.cost(self.reduced)
         if cost is not None:
             cost = cost * point.steps + (GATHER * self.gathers(lanes) if point.steps == 1 else 0)
-        is_whole = self.divides(self.lanes.count * steps, lanes)
+        has_rest = has_rest and not self.divides(self.lanes.count * steps, lanes)
         if self.frame.streamed is not None:
-            low, is_whole = self.to_line(point, lanes, low, high), False
-        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost, has_rest=not is_whole)
+            low, has_rest = self.to_line(point, lanes, low, high), True
+        lane_loop(self.lanes, low, high, steps, Carry(), [], block, cost, has_rest=has_rest)
 
     def gathers(self, lanes: int) -> int:
         """How many operations reach for their lanes one by one."""
@@ -234,29 +234,56 @@ class Writer:
         return sum(m.strides[lanes] not in (0, 1) for m in maps)
 
     def over_rows(self, point: Point, unroll: int) -> None:
-        """Blocks of `factor` rows, then single ones."""
-        function, factor = self.frame.function, self.choice.factor
-        lanes = None if self.choice.lanes in self.reduced else self.choice.lanes
+        """Blocks of `factor` rows, then single ones; lanes that fill no vector are left to single rows."""
+        function, factor, lanes = self.frame.function, self.choice.factor, self.choice.lanes
         low, high = self.bounds(unroll)
-        middle = high
-        if not self.divides(factor, unroll):
-            middle = function.add(low, function.mul(function.floordiv(function.sub(high, low), factor), factor))
-
-        def rows(count: int) -> Callable[[Int, list[str]], list[str]]:
-            def body(index: Int, _: list[str]) -> list[str]:
-                inner = opened(self.frame, point, unroll, index, steps=count)
-                self.settle(inner, [i for i in self.facts.live if self.facts.stages[i] == 0], 0)
-                if lanes is None:
-                    self.passes(inner)
-                else:
-                    self.over_lanes(inner, lanes, 1)
-                return []
-            return body
-        cost = self.cost(self.reduced if lanes is None else (*self.reduced, lanes))
+        middle = self.whole(unroll, factor)
+        cost = self.cost(self.reduced if lanes is None or lanes in self.reduced else (*self.reduced, lanes))
         cost = None if cost is None else cost * factor
-        counted(function, low, middle, factor, Carry(), [], rows(factor), cost)
-        if not self.divides(factor, unroll):
-            counted(function, middle, high, 1, Carry(), [], rows(1), cost)  # no more code than a block
+        if lanes is None or lanes in self.reduced:
+            counted(function, low, middle, factor, Carry(), [], self.rows(point, unroll, factor), cost)
+            counted(function, middle, high, 1, Carry(), [], self.rows(point, unroll, 1), cost)  # no more than a block
+            return
+        first, last = self.bounds(lanes)
+        whole = self.whole(lanes, self.lanes.count)
+
+        def single(row: Int, values: list[str]) -> list[str]:
+            with self.part(lanes, function.pick("slt", row, middle, whole, first), last):
+                return self.rows(point, unroll, 1)(row, values)
+        with self.part(lanes, first, whole):
+            counted(function, low, middle, factor, Carry(), [], self.rows(point, unroll, factor), cost)
+        if middle != high or whole != last:
+            counted(function, function.pick("eq", whole, last, middle, low), high, 1, Carry(), [], single, cost)
+
+    def whole(self, axis: int, steps: int) -> Int:
+        """Where the last whole block of so many steps of the axis ends."""
+        function, (low, high) = self.frame.function, self.bounds(axis)
+        if self.divides(steps, axis):
+            return high
+        blocks = function.floordiv(function.sub(high, low), steps)
+        return function.add(low, function.mul(blocks, steps))
+
+    @contextmanager
+    def part(self, axis: int, low: Int, high: Int) -> Iterator[None]:
+        """Within, the axis goes from `low` to `high`."""
+        outside = self.limits.get(axis)
+        self.limits[axis] = low, high
+        yield
+        del self.limits[axis]
+        if outside is not None:
+            self.limits[axis] = outside
+
+    def rows(self, point: Point, unroll: int, count: int) -> Callable[[Int, list[str]], list[str]]:
+        """What `count` rows at a time are."""
+        def body(index: Int, _: list[str]) -> list[str]:
+            inner = opened(self.frame, point, unroll, index, steps=count)
+            self.settle(inner, [i for i in self.facts.live if self.facts.stages[i] == 0], 0)
+            if self.choice.lanes is None or self.choice.lanes in self.reduced:
+                self.passes(inner)
+            else:
+                self.over_lanes(inner, self.choice.lanes, 1, has_rest=count == 1)
+            return []
+        return body
 
     # -- values --
     def settle(self, point: Point, numbers: Sequence[int], stage: int) -> None:

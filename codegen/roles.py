@@ -220,13 +220,11 @@ def _column_steps(kernel: Kernel, known: Facts, vectors: int, *, wide: bool) -> 
     All of a short row, for then memory is read from end to end.  Else few where rows are only read, as many misses are
     on their way then, and long pieces where they are written too.
     """
-    if not wide or known.weight > 60:
+    if not wide:
         return LIGHT_STEPS
-    if vectors <= 16:
-        return 16
-    if not _writes_rows(kernel, known):
-        return LIGHT_STEPS
-    return 16 if known.weight <= 16 else 8
+    if known.weight > 16:  # long pieces of heavy code gain little, and take long to compile
+        return 8 if vectors <= 16 else LIGHT_STEPS
+    return 16 if vectors <= 16 or _writes_rows(kernel, known) else LIGHT_STEPS
 
 
 def _is_long(kernel: Kernel, known: Facts) -> bool:

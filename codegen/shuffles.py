@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .text import Int
-from .vectors import Lanes
+from .vectors import Lanes, kind_bits
+
+PART = 128  # bits within which one instruction interleaves
 
 
 def shuffle(lanes: Lanes, kind: str, a: str, b: str, order: Sequence[int]) -> str:
@@ -74,15 +76,34 @@ def every_nth(lanes: Lanes, kind: str, pieces: Sequence[str], starts: Sequence[i
 
 
 def transposed(lanes: Lanes, kind: str, rows: Sequence[str]) -> list[str]:
-    """As many rows as lanes become columns, by log2(count) rounds of two-input shuffles."""
+    """As many rows as lanes become columns, by log2(count) rounds of two-input shuffles.
+
+    Rows are interleaved within parts of 128 bits, then the parts are sorted into even and odd ones: each is one
+    instruction.  What an interleaving takes from the upper half of its part goes to the row with the greater number, so
+    the columns of a part come in the order of their reversed bits.
+    """
     count, distance, current = lanes.count, 1, list(rows)
+    part = min(count, PART // kind_bits(kind))
     while distance < count:
-        low = [j if not j & distance else count + j - distance for j in range(count)]
-        high = [j + distance if not j & distance else count + j for j in range(count)]
+        halves = _interleavings(count, part, distance) if distance < part else _partings(count, part)
         following = list(current)
         for i in range(count):
             if not i & distance:
-                following[i] = shuffle(lanes, kind, current[i], current[i + distance], low)
-                following[i + distance] = shuffle(lanes, kind, current[i], current[i + distance], high)
+                for k, order in enumerate(halves):
+                    following[i + k * distance] = shuffle(lanes, kind, current[i], current[i + distance], order)
         current, distance = following, distance * 2
-    return current
+    bits = part.bit_length() - 1
+    columns = [r // part * part + sum((r >> k & 1) << bits - 1 - k for k in range(bits)) for r in range(count)]
+    return [register for _, register in sorted(zip(columns, current, strict=True))]
+
+
+def _interleavings(count: int, part: int, group: int) -> list[list[int]]:
+    """Groups of elements of two rows in turn, from the lower halves of their parts and from the upper ones."""
+    return [[source + first + k for base in range(half, count, part) for first in range(base, base + part // 2, group)
+             for source in (0, count) for k in range(group)] for half in (0, part // 2)]
+
+
+def _partings(count: int, part: int) -> list[list[int]]:
+    """The even parts of two rows, and the odd ones."""
+    return [[source + base + k for source in (0, count) for base in range(odd, count, 2 * part) for k in range(part)]
+            for odd in (0, part)]

@@ -205,6 +205,14 @@ class Function:
             return max(a, b)
         return self.value(f"select i1 {self.value(f'icmp sgt i64 {a}, {b}')}, i64 {a}, i64 {b}")
 
+    def pick(self, predicate: str, a: Int, b: Int, yes: Int, no: Int) -> Int:
+        """`yes` where a and b compare (`eq` or `slt`), else `no`."""
+        if isinstance(a, int) and isinstance(b, int):
+            return yes if (a < b if predicate == "slt" else a == b) else no
+        if yes == no or a == b:
+            return yes if a != b or predicate == "eq" else no
+        return self.value(f"select i1 {self.value(f'icmp {predicate} i64 {a}, {b}')}, i64 {yes}, i64 {no}")
+
     def round_up(self, a: Int, multiple: int) -> Int:
         """`a` rounded up to a power of two."""
         if isinstance(a, int):
