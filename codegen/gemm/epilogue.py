@@ -65,6 +65,7 @@ class _Epilogue:
         self.rows: dict[int, str] = {}  # op -> the same in the row being written
         self.scalars: dict[int, str] = {}  # op that does not vary along n -> its value in this row
         self.row_tile = ""
+        self.masks: list[str] = []  # of the vectors of a row, where the machine has masks
 
     def write(self) -> None:
         for number, op in enumerate(self.contraction.ops):
@@ -74,6 +75,9 @@ class _Epilogue:
                 self.starts[number] = self.start(op, op.map)
                 for size in op.map.strides[-2:]:
                     size_value(self.function, size, self.env)
+        if self.has_masks() and self.is_straight():
+            lanes = Lanes(self.function, self.target, self.shape.lanes)
+            self.masks = [self.mask(lanes, j * lanes.count) for j in range(self.shape.vectors)]
         steps(self.function, "%rows", 1, self.row)
 
     def start(self, op: KernelOp, map_: Map) -> str:
@@ -99,8 +103,13 @@ class _Epilogue:
                                                      self.starts[number], function.mul(i, stride))
             if not self.varies[number]:
                 self.scalars[number] = self.op(number, op, Span(single, 0), self.scalars)
-        if len(contraction.ops) > STRAIGHT_OPS or self.shape.vectors == 1:
+        if not self.is_straight():
             self.part()
+            return
+        if self.masks:
+            lanes = Lanes(function, self.target, self.shape.lanes)
+            for j, mask in enumerate(self.masks):
+                self.vector(Span(lanes, j * lanes.count, mask))
             return
         full = function.value(f"icmp eq i64 %columns, {self.shape.vectors * self.shape.lanes}")
         self.either(full, self.whole, self.part)
@@ -124,11 +133,8 @@ class _Epilogue:
 
     def rest(self, lanes: Lanes, start: str) -> None:
         function = self.function
-        if self.target.has_avx512 and self.is_contiguous():
-            mask_type = lanes.vector("i1")
-            mask = function.call(mask_type, f"llvm.get.active.lane.mask.{lanes.mangled('i1')}.i64",
-                                 ("i64", start), ("i64", "%columns"))
-            self.vector(Span(lanes, start, mask))
+        if self.has_masks():
+            self.vector(Span(lanes, start, self.mask(lanes, start)))
             return
         single = Lanes(function, self.target, 1)
 
@@ -136,6 +142,18 @@ class _Epilogue:
             self.vector(Span(single, j))
             return []
         function.loop(start, "%columns", 1, [], one)
+
+    def is_straight(self) -> bool:
+        """The list is written for every vector of a row."""
+        return len(self.contraction.ops) <= STRAIGHT_OPS and self.shape.vectors > 1
+
+    def has_masks(self) -> bool:
+        return self.target.has_avx512 and self.shape.lanes > 1 and self.is_contiguous()
+
+    def mask(self, lanes: Lanes, start: Int) -> str:
+        """Which of the columns from `start` on are wanted."""
+        return self.function.call(lanes.vector("i1"), f"llvm.get.active.lane.mask.{lanes.mangled('i1')}.i64",
+                                  ("i64", start), ("i64", "%columns"))
 
     def is_contiguous(self) -> bool:
         """Every access that varies along n is to neighbouring elements."""
