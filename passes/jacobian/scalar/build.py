@@ -62,6 +62,8 @@ class Emission:
             count = self.negations(rows, wanted, chosen ^ way)
             if count < fewest:
                 chosen, fewest = chosen ^ way, count
+            if not fewest:
+                break
         self.negations(rows, wanted, chosen)
         return chosen
 
