@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import __main__ as command, formulas, kernels, report, small, small_formulas
+from benchmarks import __main__ as command, formulas, kernels, report, small, small_formulas, threads
 from benchmarks.harness import Bench, Died, Figure, Worker
 from benchmarks.native import Peaks, peaks
 from benchmarks.workloads import WORKLOADS, Workload, chosen, error, reference
@@ -200,3 +200,13 @@ def test_formulas_of_small_programs() -> None:
     np.testing.assert_allclose(np.linalg.norm(turned), np.linalg.norm(x[4:7]))
     tool = formulas.arm_and_jacobian(x[:6])[0]
     np.testing.assert_allclose(small_formulas.arm(list(x[:6]), table), tool[:, 3])
+
+
+def test_threads_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_THREADS", "1")  # what the benchmark sets is undone
+    workload = next(w for w in WORKLOADS if w.name == "W4_gemm64")
+    found = threads.measure(workload, (1, 2), 0.01)
+    assert list(found) == [1, 2] and all(t.every and min(t.every) > 0 for t in found.values())
+    slow, fast = threads.Times([4.0, 3.0], [4.0]), threads.Times([2.0, 1.5], [2.0])
+    assert threads.gains({1: slow, 2: fast}).split() == ["2.00", "2.00"]
+    assert threads.gains({1: slow, 2: threads.Times([1.0])}).split() == ["3.00", "-"]
