@@ -142,7 +142,9 @@ def _status_text(prefix: str) -> str:
         f"/* What the functions return. */\nenum {prefix}_status {{\n{rows}\n}};",
         f"/* The meaning of a status, in English; never NULL. */\nconst char *{prefix}_strerror(int32_t status);",
         _block_comment([f"The ABI version that the library was made with: compare with {upper}_ABI_VERSION."])
-        + f"\nint32_t {prefix}_abi_version(void);"))
+        + f"\nint32_t {prefix}_abi_version(void);",
+        _block_comment([f"Whether this processor can run the library: {upper}_OK or {upper}_CPU."])
+        + f"\nint32_t {prefix}_check_cpu(void);"))
 
 
 def _state_text(library: CLibrary) -> str:
@@ -277,7 +279,7 @@ def check(library: CLibrary) -> None:
     prefix = library.name
     _check_identifier(prefix, "library", macros=())
     macros = (f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION")
-    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "status", "state")]
+    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "check_cpu", "status", "state")]
     names += [f"{prefix}_{end}" for _, end, _, _ in STATE_FUNCTIONS if library.state and library.has_files]
     names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
     for function in library.functions:

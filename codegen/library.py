@@ -2,7 +2,7 @@
 
     i32 <lib>_<entry>(i64 size.., ptr input.., ptr output.., [ptr state,] ptr workspace)
     i64 <lib>_<entry>_workspace_size(i64 size..)
-    ptr <lib>_strerror(i32)      i32 <lib>_abi_version()
+    ptr <lib>_strerror(i32)      i32 <lib>_abi_version()      i32 <lib>_check_cpu()
     @<lib>_metadata              JSON text that says all this to a loader
     @<lib>_initial               pointers to the first values of the variables, null where there is none
     @<lib>_weights               pointers to the weights that can be changed in the file, where there are such
@@ -113,7 +113,8 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
         choice = Choice(library.name, tuple(targets), tuple(made.arenas[k] for made in variants))
         emit_entry(module, f"{library.name}_{function.name}", program, choice, weight_symbols)
     exports = [f"{library.name}_{f.name}{end}" for f in library.functions for end in ("", "_workspace_size")]
-    exports += [emit_strerror(module, library.name), emit_version(module, library)]
+    exports += [emit_strerror(module, library.name), emit_version(module, library),
+                emit_check(module, library.name, targets)]
     exports.append(emit_text(module, f"{library.name}_metadata", metadata))
     exports.append(emit_initial(module, library.name, initial))
     if weights:
@@ -376,6 +377,16 @@ def emit_strerror(module: Module, library: str) -> str:
 def emit_version(module: Module, library: CLibrary) -> str:
     name = f"{library.name}_abi_version"
     module.add(name, f"define i32 @{name}() #0 {{\n  ret i32 {library.abi_version}\n}}\n")
+    return name
+
+
+def emit_check(module: Module, library: str, targets: Sequence[Target]) -> str:
+    name = f"{library}_check_cpu"
+    f = Function(module, f"define i32 @{name}() #0")
+    none = f.value(f"icmp eq i32 {emit_best(f, library, targets)}, 0")
+    bad, good = CODE["CPU"], CODE["OK"]
+    f.emit(f"ret i32 {f.value(f'select i1 {none}, i32 {bad}, i32 {good}')}")
+    module.add(name, f.text())
     return name
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.target import target
+from codegen.elf.load import HOST
 
 from .entries import TEXTS, Entry, EntrySpec, Image, array_text
 from .ir.dims import decode
@@ -118,7 +118,7 @@ def load_library(path: str | os.PathLike[str]) -> Library:
                          f"{fault}") from None
     if data.get("format") != FORMAT:
         raise GraphError(f"load_library: {os.fspath(path)!r} has format {data.get('format')}, not {FORMAT}")
-    check_processor(place, data["targets"])
+    check_processor(place, dll, data)
     image = Image(place, dll, data["name"], [array_of(item) for item in data["state"]],
                   [bool(item["initial"]) for item in data["state"]], entry_again)
     return Library(image, [entry_of(name, item) for name, item in data["entries"].items()])
@@ -143,21 +143,21 @@ def opened(path: Path) -> ctypes.CDLL:
                              f"{str(fault).replace(link, os.fspath(path))}") from None
 
 
-def check_processor(path: Path, made_for: Sequence[Mapping[str, str]]) -> None:
+def check_processor(path: Path, dll: ctypes.CDLL, data: Mapping[str, Any]) -> None:
     """Refuses code of which no variant has only instructions that this processor has."""
-    if made_for[0]["triple"].split("-")[0] != target("native").architecture:
+    made_for = data["targets"]
+    if made_for[0]["triple"].split("-")[0] != HOST:
         raise GraphError(f"load_library: {os.fspath(path)!r} is for {made_for[0]['triple']}, this is "
                          f"{platform.machine()}")
-    missing = [sorted(set(about["needs"]) - processor_features()) for about in made_for]
-    if all(missing):
-        names = ", ".join(about["name"] for about in made_for)
-        raise GraphError(f"load_library: {os.fspath(path)!r} was made for {names} and needs {', '.join(missing[-1])}, "
-                         "which this processor lacks; compile it with target='x86-64-v2' or another that fits")
+    if not runs_here(dll, data["name"]):
+        wanted = "; or ".join(f"{about['name']}: {', '.join(about['needs'])}" for about in made_for)
+        raise GraphError(f"load_library: {os.fspath(path)!r}: this processor lacks instructions that it was made with "
+                         f"({wanted}); compile it with target='x86-64-v2' or another that fits")
 
 
-def processor_features() -> set[str]:
-    import llvmlite.binding as llvm
-    return {flag for flag, there in llvm.get_host_cpu_features().items() if there}
+def runs_here(dll: ctypes.CDLL, name: str) -> bool:
+    """The library's own answer."""
+    return int(dll[f"{name}_check_cpu"]()) == 0
 
 
 def array_of(data: Mapping[str, Any]) -> Array:

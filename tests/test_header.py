@@ -63,6 +63,11 @@ const char *tiny_strerror(int32_t status);
 int32_t tiny_abi_version(void);
 
 /*
+ * Whether this processor can run the library: TINY_OK or TINY_CPU.
+ */
+int32_t tiny_check_cpu(void);
+
+/*
  * The variables: each member points to an array of the caller, of tiny_new or tiny_map. Entries
  * that take the state read these arrays, and update those that they say they update.
  */
@@ -204,7 +209,7 @@ def test_layout_of_the_text() -> None:
     text = header_text(EVERYTHING)
     assert text.isascii() and "\t" not in text
     prototypes = re.findall(r"^int(?:32|64)_t .*?;", text, re.S | re.M)
-    assert len(prototypes) == 5 and max(len(line) for p in prototypes for line in p.splitlines()) <= 100
+    assert len(prototypes) == 6 and max(len(line) for p in prototypes for line in p.splitlines()) <= 100
     assert "const uint16_t *in_float16" in text and "uint8_t *out_bool" in text
     assert "struct " not in header_text(STATELESS)
     assert max(len(line) for line in text.splitlines()) <= 120

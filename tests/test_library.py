@@ -229,7 +229,7 @@ def test_options_of_the_session(tmp_path):
 # -- the C interface --
 def test_exports_and_needs(built):
     names = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", built[0]).splitlines()]
-    ends = "abi_version copy free initial load map metadata new predict predict_workspace_size save step " \
+    ends = "abi_version check_cpu copy free initial load map metadata new predict predict_workspace_size save step " \
            "step_workspace_size strerror"
     assert sorted(names) == [f"tiny_{end}" for end in ends.split()]
     assert [line.split()[-1] for line in tool("readelf", "-d", built[0]).splitlines() if "NEEDED" in line] == [
@@ -482,7 +482,8 @@ def test_files_that_are_no_library(tmp_path, built):
 
 
 def test_a_library_for_a_better_processor(built, monkeypatch):
-    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {"sse2": True})
+    assert graphc.loaded.runs_here(ctypes.CDLL(str(built[0])), "tiny")
+    monkeypatch.setattr(graphc.loaded, "runs_here", lambda dll, name: False)
     with pytest.raises(gc.GraphError, match="this processor lacks"):
         gc.load_library(built[0])
 

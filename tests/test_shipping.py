@@ -269,7 +269,8 @@ int main(void)
     struct tiny_state state = {w, b};
     static char room[1 << 16];
     void *workspace = room + (64 - (size_t)room % 64);
-    printf("%d %lld\n", (int)tiny_predict(1, x, y, &state, workspace), (long long)tiny_predict_workspace_size(1));
+    printf("%d %d %lld\n", (int)tiny_check_cpu(), (int)tiny_predict(1, x, y, &state, workspace),
+           (long long)tiny_predict_workspace_size(1));
     return 0;
 }
 """
@@ -282,7 +283,7 @@ def test_a_processor_that_does_not_fit_gets_a_status(tmp_path):
     (tmp_path / "main.c").write_text(ASK)
     subprocess.run(["cc", "main.c", "-L.", "-ltiny", "-Wl,-rpath,.", "-o", "main"], check=True, cwd=tmp_path)
     done = run(tmp_path / "main", "valgrind", "-q")
-    assert done.stdout == f"{CODE['CPU']} -1\n" and done.returncode == 0
+    assert done.stdout == f"{CODE['CPU']} {CODE['CPU']} -1\n" and done.returncode == 0
 
 
 def test_targets_are_said_and_checked(built, tmp_path):
