@@ -220,9 +220,9 @@ def _column_steps(kernel: Kernel, known: Facts, vectors: int, *, wide: bool) -> 
     All of a short row, for then memory is read from end to end.  Else few where rows are only read, as many misses are
     on their way then, and long pieces where they are written too.
     """
-    if not wide:
-        return LIGHT_STEPS
-    if known.weight > 16:  # long pieces of heavy code gain little, and take long to compile
+    if not wide or known.weight > 40:  # much code of which more at a time gains little
+        return steps_of(known.weight)
+    if known.weight > 16:
         return 8 if vectors <= 16 else LIGHT_STEPS
     return 16 if vectors <= 16 or _writes_rows(kernel, known) else LIGHT_STEPS
 
