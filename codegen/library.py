@@ -126,7 +126,8 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     has_pool = any(DESCRIPTOR in made.module.globals for made in variants)
     if has_pool:
         emit_pool(module, base)
-        module.add_global(DESCRIPTOR, descriptor_text(threads, f"@{RUN}"))
+        # Static libraries in one program share the first one's pool, and its number of threads.
+        module.add_global(DESCRIPTOR, descriptor_text(threads, f"@{RUN}", "weak hidden "))
         imports += POOL_IMPORTS
     units = [unit_of("entries", module, base, cache)]
     units += [unit_of(f"code{k}", made.module, t, cache) for k, (made, t) in enumerate(zip(variants, targets))]

@@ -152,9 +152,9 @@ def threads_of(function: Function) -> str:
     return function.value(f"load i64, ptr @{DESCRIPTOR}, align 8")
 
 
-def descriptor_text(threads: int = 1, run: str = "null") -> str:
+def descriptor_text(threads: int = 1, run: str = "null", linkage: str = "") -> str:
     """The global; a process changes it when it has loaded the program."""
-    return f"@{DESCRIPTOR} = global {{i64, ptr}} {{i64 {threads}, ptr {run}}}, align 8"
+    return f"@{DESCRIPTOR} = {linkage}global {{i64, ptr}} {{i64 {threads}, ptr {run}}}, align 8"
 
 
 def foreign_descriptor() -> str:

@@ -500,3 +500,31 @@ def test_a_library_from_two_threads_in_c(libraries: dict[int, Path], tmp_path: P
     inputs = (np.arange(500 * 300) % 17).astype("f") / np.float32(17)
     wanted = gc.load_library(libraries[1]).layer(inputs.reshape(500, 300))
     assert float(shown) == float(f"{wanted.flat[777]:.9g}")
+
+
+C_STATIC = """
+#include <stdlib.h>
+#include <stdio.h>
+#include "one.h"
+#include "two.h"
+static float x[500 * 300], y[500 * 200], z[500 * 200];
+int main(void) {
+    void *first = aligned_alloc(64, (one_layer_workspace_size(500) + 63) / 64 * 64);
+    void *second = aligned_alloc(64, (two_layer_workspace_size(500) + 63) / 64 * 64);
+    for (int i = 0; i < 500 * 300; i++) x[i] = (float)(i % 17) / 17;
+    if (one_layer(500, x, y, first) || two_layer(500, x, z, second)) return 3;
+    for (int i = 0; i < 500 * 200; i++)
+        if (y[i] != z[i]) return 4;
+    return 0;
+}
+"""
+
+
+def test_two_static_libraries_share_a_pool(tmp_path: Path) -> None:
+    with Graph(), gc.Session() as sess:
+        entries = big_entries()
+        for name, threads in (("one", 2), ("two", 3)):
+            gc.compile_library(tmp_path, name, entries, sess, threads=threads, emit=["a"])
+    (tmp_path / "main.c").write_text(C_STATIC)
+    tool("cc", tmp_path / "main.c", tmp_path / "libone.a", tmp_path / "libtwo.a", "-lpthread", "-o", tmp_path / "main")
+    tool(str(tmp_path / "main"))
