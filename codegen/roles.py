@@ -199,7 +199,7 @@ def _unroll(kernel: Kernel, known: Facts, allowed: list[int], lanes: int, count:
     elif any(op.map and op.map.strides[lanes] not in (0, 1) for op in kernel.ops):
         return lanes, 1  # a gather fills the load ports by itself
     elif _is_long(kernel, known):
-        steps = _column_steps(kernel, known, -(-extent // count), wide=wide)
+        steps = _column_steps(kernel, known, _is_short(kernel.extents[lanes], 16 * count), wide=wide)
     return lanes, max(1, min(steps, -(-extent // count)))
 
 
@@ -214,7 +214,11 @@ def row_steps(kernel: Kernel, choice: Choice, weight: float) -> int:
     return max(1, min(steps_of(weight), -(-size_guess(extent) // choice.count)))
 
 
-def _column_steps(kernel: Kernel, known: Facts, vectors: int, *, wide: bool) -> int:
+def _is_short(extent: int | Dim, length: int) -> bool:
+    return isinstance(extent, int) and extent <= length
+
+
+def _column_steps(kernel: Kernel, known: Facts, is_short: bool, *, wide: bool) -> int:
     """Where passes walk down columns, how many vectors of a row go together.
 
     All of a short row, for then memory is read from end to end.  Else few where rows are only read, as many misses are
@@ -223,8 +227,8 @@ def _column_steps(kernel: Kernel, known: Facts, vectors: int, *, wide: bool) -> 
     if not wide or known.weight > 40:  # much code of which more at a time gains little
         return steps_of(known.weight)
     if known.weight > 16:
-        return 8 if vectors <= 16 else LIGHT_STEPS
-    return 16 if vectors <= 16 or _writes_rows(kernel, known) else LIGHT_STEPS
+        return 8 if is_short else LIGHT_STEPS
+    return 16 if is_short or _writes_rows(kernel, known) else LIGHT_STEPS
 
 
 def _is_long(kernel: Kernel, known: Facts) -> bool:
