@@ -56,7 +56,7 @@ def is_contraction(node: Node) -> bool:
     rows, columns = (product([sizes[x] for x in labels]) for labels in (m, n))
     volume = product([rows, columns, sizes[k[0]]])
     if 1 in (rows, columns):
-        return isinstance(volume, int) and volume >= OUTGROWN and node.dtype != "bool"
+        return rows != columns and isinstance(volume, int) and volume >= OUTGROWN and node.dtype != "bool"
     return estimate(volume) > TINY
 
 

@@ -49,8 +49,9 @@ def test_small_and_unknown_sizes_stay_loops() -> None:
     with gc.Graph():
         x = gc.placeholder("float32", (300,))
         small, unknown = gc.placeholder("float32", (300, 300)), gc.placeholder("float32", ("rows", 300))
-        large = gc.placeholder("float32", (3000, 300))
+        large, row = gc.placeholder("float32", (3000, 300)), gc.placeholder("float32", (1, 300000))
         assert not products_of(small @ x) and not products_of(unknown @ x)
+        assert not products_of(row @ row.T)
         (product,) = products_of(gc.relu(large @ x))
         assert product.extents == (1, 3000) and len(product.ops) > 2
 

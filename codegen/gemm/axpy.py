@@ -89,7 +89,7 @@ class _Axpy:
         self.store(lanes, lanes.literal(self.kind, 0), j)
 
     def rows(self, a: str, b: str, k: Int, together: int, count: Int) -> None:
-        """Adds so many rows of b, from row k on."""
+        """Adds so many rows of b, from row k on: their sum is rounded by itself, so that errors grow more slowly."""
         function, argument = self.function, self.contraction.b.argument
         factors = [self.factor(a, function.add(k, i)) for i in range(together)]
         memory = MEMORY[self.contraction.arguments[argument]]
@@ -97,7 +97,7 @@ class _Axpy:
         far = function.mul(self.row, TOGETHER)
 
         def column(lanes: Lanes, j: Int) -> None:
-            total = self.load(lanes, self.kind, "%workspace", j)
+            total = lanes.literal(self.kind, 0)
             for factor, start in zip(factors, starts, strict=True):
                 place = function.element(memory, start, j)
                 if lanes is self.wide:
@@ -105,7 +105,8 @@ class _Axpy:
                 loaded = lanes.value(f"load {lanes.vector(memory)}, ptr {place}, align {kind_bits(memory) // 8}")
                 value = converted(lanes, self.contraction.arguments[argument], loaded, self.kind)
                 total = self.accumulate(lanes, self.every(lanes, factor), value, total)
-            self.store(lanes, total, j)
+            before = self.load(lanes, self.kind, "%workspace", j)
+            self.store(lanes, lanes.binary(self.addition, self.kind, before, total), j)
         self.over_columns(count, column)
 
     def factor(self, a: str, k: Int) -> str:
@@ -127,6 +128,10 @@ class _Axpy:
         if self.kind in ("float", "double"):
             return lanes.fma(self.kind, x, y, old)
         return lanes.binary("add", self.kind, lanes.binary("mul", self.kind, x, y), old)
+
+    @property
+    def addition(self) -> str:
+        return "fadd" if self.kind in ("float", "double") else "add"
 
     def load(self, lanes: Lanes, kind: str, pointer: str, j: Int) -> str:
         place = self.function.element(kind, pointer, j)
