@@ -26,8 +26,10 @@ from .workloads import Workload, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER_SECONDS = 300.0
-SETTINGS = {"GRAPHC_CACHE": "off", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+# PYTHONDONTWRITEBYTECODE is unset: with it every process compiles this library's sources anew, and not the peers'.
+SETTINGS = {"PYTHONDONTWRITEBYTECODE": "", "GRAPHC_CACHE": "off", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "",
+            "TF_CPP_MIN_LOG_LEVEL": "3", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 COUNTS = ("BENCHMARK_THREADS", "GRAPHC_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
           "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 UNDISTURBED = 0.02  # the part of a sample that its threads may have waited for a core
