@@ -15,7 +15,7 @@ from graphc.counting import count_operations
 from graphc.ir.node import ancestors
 from graphc.ir.types import Type, is_float
 from passes.jacobian.scalar.accumulate import accumulate
-from passes.jacobian.scalar.build import nodes_of
+from passes.jacobian.scalar.build import Emission, nodes_of
 from passes.jacobian.scalar.candidate import scalar_candidate, scalar_jacobian
 from passes.jacobian.scalar.expand import MOST_OPERATIONS, expand
 from passes.jacobian.scalar.expressions import MINUS_ONE, ONE, ZERO, Expressions
@@ -216,6 +216,26 @@ def test_signs_and_constants_are_free():
     assert e.add(x, y ^ 1) == e.add(y, x ^ 1) ^ 1 and e.add(x, x ^ 1) == ZERO
     assert e.mul(e.constant(2.0), e.mul(e.constant(-3.0), x)) == e.mul(x, e.constant(6.0)) ^ 1
     assert e.number(e.add(e.constant(2.0), e.constant(-5.0))) == -3.0
+
+
+def test_ways_to_turn_signs_are_followed_together():
+    noise = random.Random(3)
+    for _ in range(20):
+        expressions = Expressions()
+        values = [*expressions.of_nodes([gc.placeholder("float64", ()) for _ in range(4)]), expressions.constant(3.0)]
+        for _ in range(30):
+            first, second = (noise.choice(values) ^ noise.randrange(2) for _ in range(2))
+            values.append(noise.choice((expressions.mul, expressions.add, expressions.add))(first, second))
+        wanted = [value ^ noise.randrange(2) for value in values[-8:]]
+        rows = sorted(expressions.reachable(wanted))
+        emission = Emission(expressions, set())
+        ways = [frozenset((row,)) for row in rows if emission.may_turn(row)]
+        counts = [emission.negations(rows, wanted, way) for way in ways]
+        for fewest in range(1, 10):
+            below = [k for k, count in enumerate(counts) if count < fewest]
+            assert emission.first_below(fewest, rows, wanted, frozenset(), ways) == (below[0] if below else None)
+        turned = emission.turned(rows, wanted)
+        assert emission.negations(rows, wanted, turned) <= min([emission.negations(rows, wanted, frozenset()), *counts])
 
 
 def test_common_factors_and_single_reciprocals():

@@ -26,7 +26,7 @@ from graphc.ir.plan import Condition
 
 from .candidates import STEPS_A_SECOND, Candidate, candidates, is_cheap, sweeps
 from .elimination import jacobian_maps
-from .engines import SCALAR, Engine, built, coloured, scalar_code, tensor_arithmetic
+from .engines import SCALAR, Engine, arithmetic, built, coloured, scalar_code, sides, tensor_arithmetic
 from .explain import explained, formula_of, latex_of
 from .forms import Form, Forms, form_graph, forms_for, structure_key
 from .orders import form_price, improved
@@ -158,7 +158,7 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
     scalar = cache(lambda: scalar_code(linear, limits.budget))
     if limits.threads == 1 and limits.memory is None and not is_cheap(forms, shapes):
         e = scalar()
-        if e is not None and (why := far_ahead(e, shapes, linear)):
+        if e is not None and (why := far_ahead(e, forms, shapes, linear)):
             return Plan(e.name, e.order, e.multiplications, 0, e.nbytes, UNPROVEN, ghosts_of, tuple(sweeps(shapes)),
                         pricing, structure, (why, e.note), engine=e.name)
     found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
@@ -175,8 +175,15 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
     return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits, scalar())
 
 
-def far_ahead(e: Engine, shapes: Linear[Form], linear: Linear[LinMap]) -> str:
-    """Why nothing else is searched: scalar code takes so much less than both sweeps that little is left to save."""
+def far_ahead(e: Engine, forms: Forms, shapes: Linear[Form], linear: Linear[LinMap]) -> str:
+    """Why nothing else is searched: scalar code takes so much less than both sweeps that little is left to save.
+
+    It does where values and products of either sweep take more already; additions need not be counted then.
+    """
+    least = e.arithmetic - arithmetic(sides(linear)[0])
+    if all(form_price(forms, shapes, c.order, least) > least for c in sweeps(shapes)):
+        return (f"{e.arithmetic} operations of arithmetic, values and Jacobian together; either sweep of the tensor "
+                "graph takes more, its additions left out")
     name, other = min(((c.name, tensor_arithmetic(linear, c.order)) for c in sweeps(shapes)), key=lambda pair: pair[1])
     return comparison(e, name, other) if e.arithmetic <= AHEAD * other else ""
 

@@ -15,6 +15,7 @@ from graphc.ir.node import Graph, Node
 from graphc.ir.types import Type
 
 from .expressions import COUNTED, Expressions
+from .graph import members
 
 Signs = dict[int, int]  # row -> 1 where its node computes the negative
 MOST_ROWS = 1000  # above that, differences stay the way round they are
@@ -57,15 +58,33 @@ class Emission:
         if not fewest or len(rows) > MOST_ROWS:
             return chosen
         ways = self.ways(rows)
-        singles = [frozenset((row,)) for row in reversed(rows) if self.may_turn(row)]
-        for way in [*singles, *(ways[value >> 1] for value in dict.fromkeys(wanted) if value >> 1 in ways)]:
-            count = self.negations(rows, wanted, chosen ^ way)
-            if count < fewest:
-                chosen, fewest = chosen ^ way, count
-            if not fewest:
+        tried = [*(frozenset((row,)) for row in reversed(rows) if self.may_turn(row)),
+                 *(ways[value >> 1] for value in dict.fromkeys(wanted) if value >> 1 in ways)]
+        while fewest and tried:
+            at = self.first_below(fewest, rows, wanted, chosen, tried)
+            if at is None:
                 break
+            chosen, tried = chosen ^ tried[at], tried[at + 1:]
+            fewest = self.negations(rows, wanted, chosen)
         self.negations(rows, wanted, chosen)
         return chosen
+
+    def first_below(self, fewest: int, rows: Sequence[int], wanted: Sequence[int], chosen: frozenset[int],
+                    tried: Sequence[frozenset[int]]) -> int | None:
+        """The first of the ways to turn more rows that leaves fewer negations.  All are followed at once: bit k of a
+        sign is that under way k."""
+        every = (1 << len(tried)) - 1
+        flips = {row: every for row in chosen}
+        for k, way in enumerate(tried):
+            for row in way:
+                flips[row] = flips.get(row, 0) ^ 1 << k
+        for row in rows:
+            self.signs[row] = self.sign(row, flips.get(row, 0), every)
+        counts = [0] * len(tried)
+        for value in set(wanted):
+            for k in members(self.negated(value, every)):
+                counts[k] += 1
+        return next((k for k, count in enumerate(counts) if count < fewest), None)
 
     def may_turn(self, row: int) -> bool:
         op, operands = self.expressions.rows[row]
@@ -90,16 +109,16 @@ class Emission:
         return found
 
     def negations(self, rows: Sequence[int], wanted: Sequence[int], turned: frozenset[int]) -> int:
-        signs, sign = self.signs, self.sign
         for row in rows:
-            signs[row] = sign(row, row in turned)
-        return sum([self.needs_negation(value) for value in set(wanted)])
+            self.signs[row] = self.sign(row, int(row in turned))
+        return sum(self.negated(value) for value in set(wanted))
 
-    def needs_negation(self, value: int) -> bool:
+    def negated(self, value: int, every: int = 1) -> int:
+        """Under which of the ways a result has to be negated."""
         row, nodes = value >> 1, self.expressions.nodes
         if row in self.expressions.numbers or (row in self.given and value in nodes):
-            return False
-        return bool((value & 1) ^ self.signs[row])
+            return 0
+        return self.signs[row] ^ every if value & 1 else self.signs[row]
 
     def known(self, row: int) -> tuple[Node, int] | None:
         """The node that computes the row, and its sign, where it is not to be built: it is there, or no arithmetic."""
@@ -117,20 +136,23 @@ class Emission:
                 return node, sign
         return None
 
-    def sign(self, row: int, is_turned: bool) -> int:
+    def sign(self, row: int, turned: int, every: int = 1) -> int:
+        """The sign of the row's node, a bit for each way that `every` has; `turned` has the ways that turn the row."""
         found = self.known(row)
         if found is not None:
-            return found[1]
+            return every * found[1]
         op, operands = self.expressions.rows[row]
         if op == "constant":
             return 0
-        signs = [(value & 1) ^ self.signs[value >> 1] for value in operands]
+        first, second = [self.signs[value >> 1] ^ every if value & 1 else self.signs[value >> 1] for value in operands]
         if op in ("mul", "div"):
-            return signs[0] ^ signs[1] ^ is_turned
+            return first ^ second ^ turned
         if op == "select":
-            return signs[1]
-        first, second = signs[0], signs[1] ^ (op == "sub")
-        return first if first == second else int(is_turned)
+            return second
+        if op == "sub":
+            second ^= every
+        differ = first ^ second
+        return first & ~differ | turned & differ
 
 
 @dataclass
@@ -144,7 +166,7 @@ class Writer:
 
     def node(self, row: int, is_turned: bool) -> Node:
         emission, expressions = self.emission, self.emission.expressions
-        emission.signs[row] = emission.sign(row, is_turned)
+        emission.signs[row] = emission.sign(row, int(is_turned))
         found = emission.known(row)
         if found is not None:
             return found[0]
@@ -170,7 +192,7 @@ class Writer:
         number = expressions.number(value)
         if number is not None:
             return self.constant(number)
-        if emission.needs_negation(value):
+        if emission.negated(value):
             return build.elementwise("neg", self.made[value >> 1])
         matches = not (value & 1) ^ emission.signs[value >> 1]
         return self.made[value >> 1] if matches else expressions.nodes[value]
