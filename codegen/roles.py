@@ -16,14 +16,15 @@ from graphc.ir.errors import Unsupported
 from graphc.ir.plan import Kernel
 
 from .collapse import EFFECTS, Facts, is_nonzero, trips
-from .target import Target
+from .target import KNOWN, Target
 from .vectors import FLOATS, REGISTER, kind_bits
+from .work import REGION, kernel_work
 
 ASSUMED = 256  # extent of an axis whose length is not known before run time
 BLOCK = 64  # rows and columns of a block of tiles: its lines fit in the caches, even where they share few sets
+NARROW = KNOWN["x86-64-v2"]  # what takes little time with its short vectors does so everywhere
 TILE = 16  # a tile of more rows would be too much code
 LIGHT_STEPS = 4  # of what is no heavy polynomial
-SMALL = 4096  # weighted element operations below which a static kernel is one piece for one thread
 
 
 def bits_of(dtype: str) -> int:
@@ -38,11 +39,11 @@ def size_guess(extent: int | Dim) -> int:
 def split_axis(kernel: Kernel, known: Facts) -> int | None:
     """The axis that lo..hi runs over; it depends on the kernel alone, never on the target.
 
-    The outermost parallel axis, unless it is very short and another is longer.  None for small static kernels and
-    where the chunks of no axis write apart.
+    The outermost parallel axis, unless it is very short and another is longer.  None where the chunks of no axis
+    write apart, and for static kernels that are never shared: loops of known length have no more copies than needed.
     """
-    points = trips(kernel, tuple(range(len(kernel.extents))))
-    if points is not None and points * max(known.weight, 1) <= SMALL:
+    work = kernel_work(kernel, known, NARROW)
+    if isinstance(work, int) and work < REGION:
         return None
     closed = known.reduced | known.serial
     candidates = [a for a in range(len(kernel.extents)) if not closed >> a & 1 and _separates(kernel, a)]
