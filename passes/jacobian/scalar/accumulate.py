@@ -30,7 +30,7 @@ def accumulate(linear: Linear, order: Sequence[int]) -> Matrix:
     """All labels after the elimination, laid out as the Jacobian."""
     mul, add = linear.expressions.mul, linear.expressions.add
     dag = linear.dag
-    labels = [{i: value for i, value in row.items() if dag.preds[j] >> i & 1} for j, row in enumerate(linear.labels)]
+    labels = [row.copy() for row in linear.kept]
     succs = list(dag.succs)
     outputs = dag.outputs
     for v in order:
@@ -66,14 +66,12 @@ def entries(matrix: Matrix, wanted: Wanted) -> list[int]:
     return [value for k, row in enumerate(matrix) for c, value in enumerate(row) if wanted(k, c)]
 
 
-def improved(linear: Linear, orders: Sequence[Order], budget: float, wanted: Wanted = everything, seed: int = 0
+def improved(linear: Linear, costs: dict[Order, int], budget: float, wanted: Wanted = everything, seed: int = 0
              ) -> tuple[Order, int]:
-    """The best of the orders, improved by moves as long as the budget allows."""
+    """The best of the orders, whose operations are known, improved by moves as long as the budget allows."""
     noise = random.Random(seed)
-    costs = [(operations(linear, order, wanted), k) for k, order in enumerate(orders)]
-    cost, k = min(costs)
-    order = best = orders[k]
-    best_cost = cost
+    order = best = min(costs, key=costs.__getitem__)
+    cost = best_cost = costs[order]
     trials = int(budget * WORK / (cost + cost_of(linear.dag, order) + 1)) if len(order) > 1 else 0
     hot, cold = COOLING
     for trial in range(trials):

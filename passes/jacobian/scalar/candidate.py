@@ -145,10 +145,12 @@ def searched(linear: Linear, budget: float, wanted: Wanted, seed: int) -> tuple[
     by_products = plans(dag, PRODUCTS_SHARE * budget, "products", seed)
     by_operations = plans(dag, OPERATIONS_SHARE * budget, "operations", seed)
     pool = list(dict.fromkeys([*(plan.order for plan in (*by_products, *by_operations)), forward(dag), reverse(dag)]))
-    ranked = sorted(pool, key=lambda order: operations(linear, order, wanted))
-    found = [improved(linear, ranked[:KEPT], LAST_SHARE * budget, wanted, seed + walk)[0] for walk in range(WALKS)]
+    costs = {order: operations(linear, order, wanted) for order in pool}
+    ranked = sorted(pool, key=costs.__getitem__)[:KEPT]
+    found = [improved(linear, {order: costs[order] for order in ranked}, LAST_SHARE * budget, wanted, seed + walk)[0]
+             for walk in range(WALKS)]
     best = by_products[0]
-    return list(dict.fromkeys([best.order, *found, *ranked[:KEPT], forward(dag), reverse(dag)])), best.proven
+    return list(dict.fromkeys([best.order, *found, *ranked, forward(dag), reverse(dag)])), best.proven
 
 
 Priced = tuple[int, tuple[int, ...], Order, Linear]  # operations, the values to emit, their order and their graph
@@ -163,7 +165,8 @@ def cheapest(tried: Sequence[tuple[Linear, Order]], wanted: Wanted) -> Priced:
     for linear, order in tried:
         linear = replace(linear, expressions=linear.expressions.copy())
         plain = entries(accumulate(linear, order), wanted)
-        for form in (plain, factored(linear.expressions, plain, linear.values)):
+        without_common = factored(linear.expressions, plain, linear.values)
+        for form in [plain] if without_common == plain else [plain, without_common]:
             if best is not None and linear.expressions.count([*linear.values, *form]) >= best[0]:
                 continue  # signs only add to this
             cost = cost_of_nodes(linear.expressions, form, linear.values)

@@ -87,7 +87,7 @@ def greedy(dag: Dag, score: Score, noise: random.Random | None = None, spread: f
         count_products(state, v, dag.outputs)
         del scores[v]
         order.append(v)
-        for i in members(affected(state, touched)):
+        for i in members(affected(state, touched) if score is with_fill else touched):
             if i in scores:
                 scores[i] = score(state, i)
     return tuple(order)

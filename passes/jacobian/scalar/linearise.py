@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
+from functools import cached_property
 
 from graphc.ir.node import Node, ancestors, located
 from graphc.ir.types import is_float
@@ -37,6 +37,12 @@ class Linear:
     columns: tuple[int, ...]  # the vertex of each x
     values: tuple[int, ...]  # of the ys themselves: operations that are there already
     negations: int  # changes of sign among those that `expressions` does not count
+
+    @cached_property
+    def kept(self) -> Labels:
+        """The labels of edges that lie on a path from an x to a y."""
+        return tuple({i: value for i, value in row.items() if mask >> i & 1}
+                     for row, mask in zip(self.labels, self.dag.preds))
 
 
 def is_scalar_code(part: Between, ys: Sequence[Node], xs: Sequence[Node]) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 import math
 import random
 
@@ -48,11 +49,8 @@ def plans(dag: Dag, budget: float, model: str = "products", seed: int = 0) -> li
     """All plans that were found, the cheapest first; forward and reverse are among them."""
     if not dag.free:
         return [Plan((), 0, model, "none", True)]
-    chains = chain_vertices(dag)
-    rest = dag.after(chains)
-    names = RULES if len(dag.free) <= LARGE else QUICK_RULES
-    found = [Plan(order, cost_of(dag, order, model), model, name)
-             for name in names for order in [RULES[name](dag), (*chains, *RULES[name](rest))]]
+    chains, rest, ruled = by_rules(dag)
+    found = [Plan(order, cost_of(dag, order, model), model, name) for name, order in ruled]
     exact = exact_plan(dag, chains, rest) if model == "products" else None
     if exact is not None:
         found.insert(0, exact)
@@ -68,6 +66,16 @@ def plans(dag: Dag, budget: float, model: str = "products", seed: int = 0) -> li
     for plan in found:
         unique.setdefault(plan.order, plan)
     return list(unique.values())
+
+
+@lru_cache(maxsize=4)
+def by_rules(dag: Dag) -> tuple[Order, Dag, tuple[tuple[str, Order], ...]]:
+    """The vertices of chains, the graph without them, and the orders by rules, which are the same for all models."""
+    chains = chain_vertices(dag)
+    rest = dag.after(chains)
+    names = RULES if len(dag.free) <= LARGE else QUICK_RULES
+    return chains, rest, tuple((name, order) for name in names
+                               for order in (RULES[name](dag), (*chains, *RULES[name](rest))))
 
 
 def best(dag: Dag, budget: float = 1.0, model: str = "products", seed: int = 0) -> Plan:
