@@ -18,7 +18,7 @@ import time
 
 from graphc.ir.files import write_whole
 
-SUFFIXES = {"code": ".o", "plan": ".plan"}  # by kind
+SUFFIXES = {"code": ".o", "plan": ".plan", "order": ".order"}  # by kind
 COUNTERS = ("hits", "misses")
 MARK = b"graphc1\n"
 DIGEST = 16  # bytes

@@ -7,6 +7,7 @@ in the order of a plan (`passes.jacobian`).  A list in gives a list out, a node 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 import os
 from typing import Any, overload
 
@@ -19,9 +20,11 @@ from graphc.ir.linmap.cost import price
 from graphc.ir.node import Node, ancestors, constant
 from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
-from passes.jacobian.plan import Plan, executed, multiplied, plan_of
+from passes.jacobian.plan import Plan, carried_out, executed, multiplied, plan_of
 from passes.jacobian.tensor import Linear, linearised
 from passes.stabilise import stabilise
+
+from .decisions import Decision, decided
 
 Nodes = Sequence[Node]
 UNCONNECTED = ("zero", "error")
@@ -199,8 +202,20 @@ def ordered(linear: Linear[LinMap], order: str | Plan) -> dict[tuple[int, int], 
     if isinstance(order, Plan):
         return executed(order, linear)
     if order == "auto":
-        return executed(plan_of(linear, budget=QUICK), linear)
+        return planned(linear)
     return multiplied(linear, linear.inner if order == "forward" else linear.inner[::-1])
+
+
+def planned(linear: Linear[LinMap]) -> dict[tuple[int, int], Node | None]:
+    """The Jacobians as a quick search says, or as one said before."""
+    @cache
+    def plan() -> Plan:
+        return plan_of(linear, budget=QUICK)
+
+    def search() -> Decision | None:
+        return None if plan().alternatives else Decision(plan().engine, plan().order)
+    found = decided(linear, QUICK, search)
+    return executed(plan(), linear) if found is None else carried_out(linear, *found)
 
 
 def absent(name: str, y: Node, x: Node, unconnected: str) -> Node:

@@ -9,7 +9,7 @@ of it, as they move with every edit: a plan that quotes some holds a hash of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 import hashlib
 import json
@@ -23,7 +23,7 @@ from passes.lower import Request
 
 from .config import Options
 from .ir.dims import Dim, decode, encode
-from .ir.node import Bits, ancestors
+from .ir.node import Bits, Node, ancestors
 from .ir.plan import Array, Border, Constant, DimCheck
 from .ir.types import to_storage
 
@@ -58,8 +58,7 @@ def key_of(request: Request, options: Options) -> Key | None:
     nodes = ancestors([*request.inputs, *targets, *request.state])
     number = {node: k for k, node in enumerate(nodes)}
     try:
-        rows = [(n.op.name, [number[o] for o in n.operands], [(a, exact(v)) for a, v in n.attrs.items()])
-                for n in nodes]
+        rows = rows_of(nodes, number)
     except TypeError:
         return None
     ends = [[number[n] for n in group] for group in (request.inputs, targets, request.state)]
@@ -68,6 +67,11 @@ def key_of(request: Request, options: Options) -> Key | None:
     parts = (environment(), identity(options.target), about, request.name, len(request.outputs), ends, rows)
     return Key(hashed(parts), hashed([(n.id, n.loc) for n in nodes]),  # messages show numbers of nodes too
                tuple(n.attrs["value"] for n in nodes if n.op.name == "constant"))
+
+
+def rows_of(nodes: Iterable[Node], number: Mapping[Node, int]) -> list[Any]:
+    """Nodes as something whose repr tells them from all others; TypeError where an attribute cannot be."""
+    return [(n.op.name, [number[o] for o in n.operands], [(a, exact(v)) for a, v in n.attrs.items()]) for n in nodes]
 
 
 def hashed(value: Any) -> str:

@@ -17,8 +17,10 @@ from codegen.fingerprint import llvm_build, processor, sources
 from codegen.jit import object_of
 from codegen.target import identity, target
 import graphc as gc
+from graphc import derivatives
 from graphc.config import Options
 from graphc.ir.node import make
+from graphc.ir.reference import evaluate
 from graphc.plans import SILENT, Key, exact, key_of, stored
 from graphc.session import update_pairs
 import numpy as np
@@ -364,3 +366,65 @@ def test_every_source_file_counts(tmp_path: Path) -> None:
     (tmp_path / "graphc" / "notes.txt").write_text("")
     assert sources(tmp_path) in seen
     assert len(llvm_build()) > 10
+
+
+# -- orders of Jacobians --
+def rotated(scale: float) -> tuple[gc.Node, gc.Node]:
+    """Scalar code that is long enough to be searched."""
+    x = gc.placeholder("float64", (4,), name="x")
+    a, b = x[0], x[1]
+    for k in range(6):
+        c, s = gc.cos(x[k % 4] + k), gc.sin(x[k % 4] + k)
+        a, b = c * a - s * b, scale * (s * a + c * b)
+    return gc.stack([a, b]), x
+
+
+def test_orders_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
+    searched: list[int] = []
+    real = derivatives.plan_of
+    monkeypatch.setattr(derivatives, "plan_of", lambda *a, **named: searched.append(1) or real(*a, **named))
+
+    def found(scale: float, order: str = "auto") -> tuple[Any, int]:
+        searched.clear()
+        with gc.Graph():
+            y, x = rotated(scale)
+            matrix = gc.jacobian(y, x, order)
+            return evaluate([matrix], {x: np.array([0.3, -1.2, 2.0, 0.7])}, {})[0], len(searched)
+
+    expected = found(1.5, "forward")[0]
+    for scale, searches in ((1.5, 1), (1.5, 0), (2.5, 1), (1.5, 0)):
+        value, count = found(scale)
+        assert count == searches
+        if scale == 1.5:
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
+    files = list(tmp_path.glob("*.order"))
+    assert len(files) == 2
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-3])
+    assert found(1.5)[1] == 1
+    monkeypatch.setenv("GRAPHC_CACHE", "off")
+    assert found(1.5)[1] == 1
+
+
+def test_orders_are_the_same_in_other_processes(tmp_path: Path) -> None:
+    program = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import graphc as gc
+from graphc import derivatives
+from test_cache import rotated
+calls = []
+real = derivatives.plan_of
+derivatives.plan_of = lambda *a, **named: calls.append(1) or real(*a, **named)
+y, x = rotated(1.5)
+gc.jacobian(y, x)
+print(len(calls))
+"""
+    counts = []
+    for seed in "12":  # sets of strings come in another order
+        command = [sys.executable, "-c", program, str(Path(__file__).parent)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True,
+                              env={**os.environ, "GRAPHC_CACHE_DIR": str(tmp_path), "PYTHONHASHSEED": seed})
+        counts.append(int(done.stdout))
+    assert counts == [1, 0]

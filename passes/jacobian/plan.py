@@ -300,10 +300,15 @@ def executed(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, Node | None]:
         raise GraphError(f"jacobian: the plan {plan.name!r} was made for another graph: it has "
                          f"{len(plan.linear.nodes)} vertices and {len(plan.linear.edges)} local maps, this one "
                          f"{len(linear.nodes)} and {len(linear.edges)}\n  at {user_line()}")
-    if plan.engine:
-        found = built(plan.engine, plan.order, linear)
-        return {pair: found.get(pair) for pair, _ in linear.pairs()}
-    return chosen_at_run_time(plan, linear) if plan.alternatives else multiplied(linear, plan.order)
+    return chosen_at_run_time(plan, linear) if plan.alternatives else carried_out(linear, plan.engine, plan.order)
+
+
+def carried_out(linear: Linear[LinMap], engine: str, order: tuple[int, ...]) -> dict[Pair, Node | None]:
+    """The dense Jacobian of every wanted pair by an engine, or else by products of maps, in this order."""
+    if not engine:
+        return multiplied(linear, order)
+    found = built(engine, order, linear)
+    return {pair: found.get(pair) for pair, _ in linear.pairs()}
 
 
 def chosen_at_run_time(plan: Plan, linear: Linear[LinMap]) -> dict[Pair, Node | None]:
@@ -331,7 +336,7 @@ def written(linear: Linear[LinMap], edge: Edge | None, m: LinMap) -> Node | None
     return dense_node(m, y.shape, x.shape, y.dtype)
 
 
-def skeleton(linear: Linear[Any]) -> Hashable:
+def skeleton(linear: Linear[Any]) -> tuple[Any, ...]:
     """What a plan needs to be the same in a graph that it is carried out on."""
     return (tuple(sorted(linear.edges)), linear.sources, linear.sinks, linear.skipped, linear.symmetric,
             tuple(node.type for node in linear.nodes))
