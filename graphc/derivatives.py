@@ -7,7 +7,6 @@ in the order of a plan (`passes.jacobian`).  A list in gives a list out, a node 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 import os
 from typing import Any, overload
 
@@ -20,7 +19,7 @@ from graphc.ir.linmap.cost import price
 from graphc.ir.node import Node, ancestors, constant
 from graphc.ir.types import is_float, shape_text
 from passes.differentiate import between, forward, reverse
-from passes.jacobian.plan import Plan, carried_out, executed, multiplied, plan_of
+from passes.jacobian.plan import Plan, carried_out, executed, jacobians, multiplied, plan_of
 from passes.jacobian.tensor import Linear, linearised
 from passes.stabilise import stabilise
 
@@ -208,14 +207,17 @@ def ordered(linear: Linear[LinMap], order: str | Plan) -> dict[tuple[int, int], 
 
 def planned(linear: Linear[LinMap]) -> dict[tuple[int, int], Node | None]:
     """The Jacobians as a quick search says, or as one said before."""
-    @cache
-    def plan() -> Plan:
-        return plan_of(linear, budget=QUICK)
+    made: list[dict[tuple[int, int], Node | None]] = []
 
     def search() -> Decision | None:
-        return None if plan().alternatives else Decision(plan().engine, plan().order)
+        plan, results = jacobians(linear, QUICK)
+        made.append(results)
+        return None if plan.alternatives else Decision(plan.engine, plan.order)
     found = decided(linear, QUICK, search)
-    return executed(plan(), linear) if found is None else carried_out(linear, *found)
+    if made:
+        return made[0]
+    assert found is not None, "what is not decided is searched"
+    return carried_out(linear, *found)
 
 
 def absent(name: str, y: Node, x: Node, unconnected: str) -> Node:

@@ -382,8 +382,8 @@ def rotated(scale: float) -> tuple[gc.Node, gc.Node]:
 def test_orders_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHC_CACHE_DIR", str(tmp_path))
     searched: list[int] = []
-    real = derivatives.plan_of
-    monkeypatch.setattr(derivatives, "plan_of", lambda *a, **named: searched.append(1) or real(*a, **named))
+    real = derivatives.jacobians
+    monkeypatch.setattr(derivatives, "jacobians", lambda *a, **named: searched.append(1) or real(*a, **named))
 
     def found(scale: float, order: str = "auto") -> tuple[Any, int]:
         searched.clear()
@@ -415,8 +415,8 @@ import graphc as gc
 from graphc import derivatives
 from test_cache import rotated
 calls = []
-real = derivatives.plan_of
-derivatives.plan_of = lambda *a, **named: calls.append(1) or real(*a, **named)
+real = derivatives.jacobians
+derivatives.jacobians = lambda *a, **named: calls.append(1) or real(*a, **named)
 y, x = rotated(1.5)
 gc.jacobian(y, x)
 print(len(calls))

@@ -11,7 +11,7 @@ Each is built once over the user's nodes to be priced.  Nodes that nobody holds 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import math
 
 from graphc.ir import build
@@ -52,6 +52,7 @@ class Engine:
     nbytes: int
     arithmetic: int  # operations of values and Jacobians
     note: str
+    results: Results = field(repr=False)
 
 
 def ends(linear: Linear[LinMap]) -> tuple[list[int], list[int]]:
@@ -179,7 +180,7 @@ def engine(name: str, order: tuple[int, ...], linear: Linear[LinMap], results: R
     """An engine priced by what it built; the partials of the local maps count for none, as in a plan."""
     ys, nodes, given = sides(linear)[0], list(results.values()), known_nodes(linear)
     products = estimate(price([*nodes, *given], ys)) - estimate(price(given, ys))
-    return Engine(name, order, max(0, products), held(nodes, given), arithmetic([*ys, *nodes]), note)
+    return Engine(name, order, max(0, products), held(nodes, given), arithmetic([*ys, *nodes]), note, results)
 
 
 def held(nodes: Iterable[Node], given: Iterable[Node]) -> int:

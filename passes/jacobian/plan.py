@@ -26,7 +26,7 @@ from graphc.ir.plan import Condition
 
 from .candidates import STEPS_A_SECOND, Candidate, candidates, is_cheap, sweeps
 from .elimination import jacobian_maps
-from .engines import SCALAR, Engine, arithmetic, built, coloured, scalar_code, sides, tensor_arithmetic
+from .engines import SCALAR, Engine, Results, arithmetic, built, coloured, scalar_code, sides, tensor_arithmetic
 from .explain import explained, formula_of, latex_of
 from .forms import Form, Forms, form_graph, forms_for, structure_key
 from .orders import form_price, improved
@@ -121,21 +121,35 @@ NEXT_TO_EQUAL = 1.005
 
 def plan_of(linear: Linear[LinMap], *, memory: int | None = None, budget: float = 1.0, threads: int = 1) -> Plan:
     """The plan for all wanted pairs together; remembered by structure."""
+    return planned(linear, Limits(memory, budget, threads))[0]
+
+
+def jacobians(linear: Linear[LinMap], budget: float) -> tuple[Plan, dict[Pair, Node | None]]:
+    """The plan, and the dense Jacobian of every wanted pair; what a search has built is not built again."""
+    plan, results = planned(linear, Limits(None, budget, 1))
+    if results is None:
+        return plan, executed(plan, linear)
+    return plan, {pair: results.get(pair) for pair, _ in linear.pairs()}
+
+
+def planned(linear: Linear[LinMap], limits: Limits) -> tuple[Plan, Results | None]:
+    """The plan, and what its engine made where it was searched just now."""
     forms = forms_for(linear)
     shapes = form_graph(forms, linear)
     structure = structure_key(forms, shapes)
-    key = structure, memory, budget, threads
+    key = structure, limits
     if has_opaque(linear):  # its plan is of this graph alone
-        return search(forms, shapes, linear, Limits(memory, budget, threads), structure)
+        return search(forms, shapes, linear, limits, structure)
     if key not in PLANS:
-        found = search(forms, shapes, linear, Limits(memory, budget, threads), structure)
+        found, results = search(forms, shapes, linear, limits, structure)
         if len(PLANS) >= MOST_PLANS:
             del PLANS[next(iter(PLANS))]
         PLANS[key] = found
+        return found, results
     plan = PLANS[key]
     if tuple(n.name for n in plan.linear.nodes) == tuple(n.name for n in linear.nodes):
-        return plan
-    return replace(plan, linear=ghosted(linear)[0])  # texts name the nodes of this graph
+        return plan, None
+    return replace(plan, linear=ghosted(linear)[0]), None  # texts name the nodes of this graph
 
 
 class Limits(NamedTuple):
@@ -146,7 +160,8 @@ class Limits(NamedTuple):
     threads: int
 
 
-def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: Limits, structure: Hashable) -> Plan:
+def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: Limits, structure: Hashable
+           ) -> tuple[Plan, Results | None]:
     ghosts_of, ghosts = ghosted(linear)
     known: dict[tuple[int, ...], Price] = {}
 
@@ -160,7 +175,7 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
         e = scalar()
         if e is not None and (why := far_ahead(e, forms, shapes, linear)):
             return Plan(e.name, e.order, e.multiplications, 0, e.nbytes, UNPROVEN, ghosts_of, tuple(sweeps(shapes)),
-                        pricing, structure, (why, e.note), engine=e.name)
+                        pricing, structure, (why, e.note), engine=e.name), e.results
     found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
     found += locally(forms, shapes, found, limits.budget)
     few = [c for _, c in found] if limits.threads > 1 else contenders(found)
@@ -172,7 +187,9 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
     plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
                 proof(chosen, found, limits, pricing), ghosts_of, rivals, pricing, structure, notes,
                 choices(found, pricing, limits.memory))
-    return plan if plan.proven == FREE or limits.threads > 1 else with_engines(plan, linear, limits, scalar())
+    if plan.proven == FREE or limits.threads > 1:
+        return plan, None
+    return with_engines(plan, linear, limits, scalar())
 
 
 def far_ahead(e: Engine, forms: Forms, shapes: Linear[Form], linear: Linear[LinMap]) -> str:
@@ -188,17 +205,19 @@ def far_ahead(e: Engine, forms: Forms, shapes: Linear[Form], linear: Linear[LinM
     return comparison(e, name, other) if e.arithmetic <= AHEAD * other else ""
 
 
-def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits, scalar: Engine | None) -> Plan:
-    """The plan, or that of another engine where this is better."""
+def with_engines(plan: Plan, linear: Linear[LinMap], limits: Limits, scalar: Engine | None
+                 ) -> tuple[Plan, Results | None]:
+    """The plan, or that of another engine where this is better, with what this made."""
     engines = [e for e in (scalar, *coloured(linear)) if e is not None]
-    own = Candidate(plan.name, plan.order)
+    own, results = Candidate(plan.name, plan.order), None
     for e in engines:
         if (limits.memory is None or e.nbytes <= limits.memory) and (why := advantage(e, plan, linear)):
             plan = replace(plan, name=e.name, engine=e.name, order=e.order, products=e.multiplications, finish=0,
                            bytes=e.nbytes, rivals=(own, *plan.rivals) if not plan.engine else plan.rivals,
                            proven=UNPROVEN, notes=(why, e.note), alternatives=())
+            results = e.results
     others = [Rival(e.name, e.multiplications, e.nbytes) for e in engines if e.name != plan.engine]
-    return replace(plan, others=tuple(others))
+    return replace(plan, others=tuple(others)), results
 
 
 def comparison(e: Engine, name: str, other: int) -> str:
