@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+import math
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from graphc.ir.types import Type, numpy_dtype
 from .builder import COMPARISONS, Draft, Place, Scratch
 from .elements import INDEXED, Elements, expanded, is_expandable
 from .roots import is_leaf
-from .straight_cost import Call, straight_pays
+from .straight_cost import Call, Floor, straight_cost, worth
 
 MOST_ELEMENTS = 4000  # of all nodes together, before equal ones meet
 PIECE = 500  # operations of one kernel
@@ -145,8 +146,9 @@ def straight_drafts(targets: Sequence[Node], late: Iterable[Node], *, force: boo
     if not all(root.size for root in roots):
         return None  # an empty result is not stored, and so not made
     code = Code()
-    stores = stores_of(code, roots, nodes)
-    if stores is None or not (force or straight_pays(calls(code, stores), nodes)):
+    most = math.inf if force else worth(nodes)
+    stores = stores_of(code, roots, nodes, most)
+    if stores is None or straight_cost(calls(code, stores)) >= most:
         return None
     behind = set(late)
     return Cut(code, [s for s in stores if s[0] not in behind], [s for s in stores if s[0] in behind]).drafts()
@@ -168,9 +170,10 @@ def operations(node: Node) -> int:
     return int(np.prod(list(sizes.values()), dtype=np.int64)) * len(node.operands)
 
 
-def stores_of(code: Code, roots: Sequence[Node], nodes: Sequence[Node]) -> list[Store] | None:
-    """The elements of the roots as rows; None where an index is known at run time only."""
+def stores_of(code: Code, roots: Sequence[Node], nodes: Sequence[Node], most: float) -> list[Store] | None:
+    """The elements of the roots as rows; None where an index is known at run time only, or they cost `most`."""
     known: dict[Node, Elements] = {}
+    floor = Floor(roots, nodes)
     for node in nodes:
         if node.op.name == "constant":
             known[node] = code.constants(node)
@@ -184,6 +187,8 @@ def stores_of(code: Code, roots: Sequence[Node], nodes: Sequence[Node]) -> list[
             if found is None:
                 return None
             known[node] = found
+        if floor.after(code.kinds) >= most:
+            return None
     return [(root, k, row) for root in roots for k, row in enumerate(known[root].flat)]
 
 

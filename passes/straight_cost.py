@@ -27,6 +27,9 @@ KERNEL = 5.0  # vector operations to begin a kernel
 ACROSS = 6.0  # vector operations to add up the lanes
 MARGIN = 1.25  # that straight-line code must be better
 REGISTER = 64  # bytes
+LEAF_ROWS = ("load", "const")
+CHOOSING = ("where", "user")  # one branch of a condition that is known is not needed
+WHOLE = frozenset({"broadcast", "reshape", "transpose", "pad", "concat", "diagonal", "sum", "prod", "max", "min"})
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,41 @@ class Call:
     arity: int
 
 
-def straight_pays(calls: Sequence[Call], nodes: Sequence[Node]) -> bool:
-    return MARGIN * straight_cost(calls) < loop_cost(nodes)
+def worth(nodes: Sequence[Node]) -> float:
+    """What straight-line code must cost less than, lest loops are taken."""
+    return loop_cost(nodes) / MARGIN
+
+
+class Floor:
+    """What straight-line code costs at least, while it is being made: dear functions are left out.
+
+    All rows count where every element of every node is needed; otherwise the stores alone.
+    """
+
+    def __init__(self, roots: Iterable[Node], nodes: Iterable[Node]) -> None:
+        self.total = SCALAR * weight("store") * sum(int(root.size) for root in roots)
+        self.counts = all(map(reads_all, nodes))
+        self.seen = 0
+
+    def after(self, kinds: Sequence[str]) -> float:
+        """With the rows of these kinds, of which the first ones were there before."""
+        if self.counts:
+            prices = [weight(kind) for kind in kinds[self.seen:] if kind not in LEAF_ROWS]
+            self.total += SCALAR * sum(price for price in prices if price < HEAVY)
+            self.seen = len(kinds)
+        return self.total
+
+
+def reads_all(node: Node) -> bool:
+    """Whether no row is made for its operands that it does not need; leaves are read by need."""
+    if node.op.kind == "leaf":
+        return True
+    if node.op.name == "slice":
+        return node.operands[0].op.kind == "leaf"
+    if node.op.name == "einsum":
+        return all(len(set(labels)) == len(labels) for labels in node.attrs["labels"])
+    is_elementwise = node.op.kind == "elementwise"
+    return node.size != 0 and (node.op.name in WHOLE or (is_elementwise and node.op.name not in CHOOSING))
 
 
 def straight_cost(calls: Sequence[Call]) -> float:

@@ -1,5 +1,7 @@
 """Straight-line code of small programs: against the reference, in pieces, in place, at the ends of buffers."""
 
+from functools import partial
+import math
 from pathlib import Path
 import subprocess
 import sys
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.ir.node import OPS, Graph
+from graphc.ir.node import OPS, Graph, ancestors
 from graphc.ir.plan import CopyStep, Kernel, KernelStep, is_straight
 from graphc.ir.plan_text import program_text
 from graphc.ir.reference import evaluate
@@ -17,6 +19,7 @@ from passes import lower as lowering
 from passes import straight
 from passes.elements import SMOOTH
 from passes.lower import Request, lower
+from passes.straight_cost import LEAF_ROWS, Floor, straight_cost, worth
 
 from compiled import Native
 from native import executable_targets
@@ -100,6 +103,44 @@ def test_what_cannot_be_taken_apart_runs_in_loops(forced):
     x, h, e = leaf("x", 3), leaf("h", 3, dtype="float16"), leaf("e", 0, 2)
     for inputs, node in [((n,), gc.sin(n)), ((x, i), gc.take(x, i)), ((h,), h + h), ((e,), e + 1.0)]:
         assert not is_all_straight(lower(Request("main", inputs, (node,))))
+
+
+def floor_and_price(fetches):
+    """What the cost is known to be at least when all rows are there; what it is without leaves; whether rows count."""
+    nodes, code = ancestors(fetches), straight.Code()
+    stores = straight.stores_of(code, fetches, nodes, math.inf)
+    floor = Floor(fetches, nodes)
+    calls = [call for call in straight.calls(code, stores) if call.kind not in LEAF_ROWS]
+    return floor.after(code.kinds), straight_cost(calls), floor.counts
+
+
+def test_the_search_stops_only_where_the_price_is_too_high():
+    counted = 0
+    for build in (*PROGRAMS.values(), *(partial(random_program, seed) for seed in range(100))):
+        with Graph():
+            fetches = [node for node in dict.fromkeys(build()[1]) if node.op.kind != "leaf"]
+            floor, price, counts = floor_and_price(fetches)
+        assert floor <= price * (1 + 1e-12)
+        counted += counts
+    assert counted >= 5
+
+
+def test_the_floor_of_light_code_is_its_price():
+    x = leaf("x", 8)
+    fetches = [gc.sum((x[1:] - x[:-1] ** 2) ** 2), gc.reshape(x * 3.0, (2, 4)) @ leaf("w", 4)]
+    floor, price, counts = floor_and_price(fetches)
+    assert counts
+    assert floor == pytest.approx(price, rel=1e-12)
+
+
+def test_code_that_costs_too_much_is_not_finished():
+    x = leaf("x", 300)
+    y = x
+    for k in range(10):
+        y = y * x + float(k)
+    code, nodes = straight.Code(), ancestors([y])
+    assert straight.stores_of(code, [y], nodes, worth(nodes)) is None
+    assert len(code.kinds) < 3000  # of 6310
 
 
 # -- values --
