@@ -228,14 +228,15 @@ def test_ways_to_turn_signs_are_followed_together():
             values.append(noise.choice((expressions.mul, expressions.add, expressions.add))(first, second))
         wanted = [value ^ noise.randrange(2) for value in values[-8:]]
         rows = sorted(expressions.reachable(wanted))
-        emission = Emission(expressions, set())
+        emission = Emission(expressions, set(), rows)
         ways = [frozenset((row,)) for row in rows if emission.may_turn(row)]
-        counts = [emission.negations(rows, wanted, way) for way in ways]
-        for fewest in range(1, 10):
-            below = [k for k, count in enumerate(counts) if count < fewest]
-            assert emission.first_below(fewest, rows, wanted, frozenset(), ways) == (below[0] if below else None)
-        turned = emission.turned(rows, wanted)
-        assert emission.negations(rows, wanted, turned) <= min([emission.negations(rows, wanted, frozenset()), *counts])
+        counts = [emission.negations(wanted, way) for way in ways]
+        assert emission.negations_by_way(wanted, frozenset(), ways) == counts
+        if ways:
+            own = [emission.negations(wanted, ways[-1] ^ way) for way in ways]
+            assert emission.negations_by_way(wanted, ways[-1], ways) == own
+        turned, fewest = emission.turned(wanted)
+        assert emission.negations(wanted, turned) == fewest <= min([emission.negations(wanted, frozenset()), *counts])
 
 
 def test_common_factors_and_single_reciprocals():

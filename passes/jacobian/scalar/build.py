@@ -7,7 +7,7 @@ written the way round that leaves fewest of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphc.ir import build
@@ -18,6 +18,7 @@ from .expressions import COUNTED, Expressions
 from .graph import members
 
 Signs = dict[int, int]  # row -> 1 where its node computes the negative
+Step = tuple[int, str, int, int]  # a row, "fixed" and its sign, or its op and the values that it reads
 MOST_ROWS = 1000  # above that, differences stay the way round they are
 MOST_TURNED = 8  # rows for one result
 
@@ -25,8 +26,8 @@ MOST_TURNED = 8  # rows for one result
 def cost_of_nodes(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int]) -> int:
     """The operations that `nodes_of` writes, with those of `fixed`."""
     rows = sorted(expressions.reachable(wanted))
-    signs = Emission(expressions, expressions.reachable(fixed))
-    return expressions.count([*fixed, *wanted]) + signs.negations(rows, wanted, signs.turned(rows, wanted))
+    _, negations = Emission(expressions, expressions.reachable(fixed), rows).turned(wanted)
+    return expressions.count([*fixed, *wanted]) + negations
 
 
 def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[int], kind: Type, graph: Graph
@@ -34,8 +35,9 @@ def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[in
     """Nodes of these values; what `fixed` is computed from is in the graph already and is used as it is."""
     given = expressions.reachable(fixed)
     rows = sorted(expressions.reachable(wanted))
-    emission = Emission(expressions, given)
-    turned = emission.turned(rows, wanted)
+    emission = Emission(expressions, given, rows)
+    turned, _ = emission.turned(wanted)
+    emission.follow(dict.fromkeys(turned, 1))
     writer = Writer(emission, kind, graph)
     for row in rows:
         writer.made[row] = writer.node(row, row in turned)
@@ -44,47 +46,51 @@ def nodes_of(expressions: Expressions, wanted: Sequence[int], fixed: Sequence[in
 
 @dataclass
 class Emission:
-    """The sign that each row's node has."""
+    """The sign that the node of each of the rows has; they come operands first."""
 
     expressions: Expressions
     given: set[int]
+    rows: Sequence[int]
+    steps: list[Step] = field(init=False)
     signs: Signs = field(default_factory=dict)
     fixed: dict[int, tuple[Node, int] | None] = field(default_factory=dict)  # what `known` said
 
-    def turned(self, rows: Sequence[int], wanted: Sequence[int]) -> frozenset[int]:
-        """The rows that are written the other way round: single ones, then all of one result, as that saves signs."""
+    def __post_init__(self) -> None:
+        self.steps = [self.step(row) for row in self.rows]
+
+    def turned(self, wanted: Sequence[int]) -> tuple[frozenset[int], int]:
+        """The rows that are written the other way round (single ones, then all of one result, as that saves signs), and
+        the negations that are left."""
         chosen: frozenset[int] = frozenset()
-        fewest = self.negations(rows, wanted, chosen)
-        if not fewest or len(rows) > MOST_ROWS:
-            return chosen
-        ways = self.ways(rows)
-        tried = [*(frozenset((row,)) for row in reversed(rows) if self.may_turn(row)),
+        fewest = self.negations(wanted, chosen)
+        if not fewest or len(self.rows) > MOST_ROWS:
+            return chosen, fewest
+        ways = self.ways()
+        tried = [*(frozenset((row,)) for row in reversed(self.rows) if self.may_turn(row)),
                  *(ways[value >> 1] for value in dict.fromkeys(wanted) if value >> 1 in ways)]
         while fewest and tried:
-            at = self.first_below(fewest, rows, wanted, chosen, tried)
+            counts = self.negations_by_way(wanted, chosen, tried)
+            at = next((k for k, count in enumerate(counts) if count < fewest), None)
             if at is None:
                 break
-            chosen, tried = chosen ^ tried[at], tried[at + 1:]
-            fewest = self.negations(rows, wanted, chosen)
-        self.negations(rows, wanted, chosen)
-        return chosen
+            chosen, fewest, tried = chosen ^ tried[at], counts[at], tried[at + 1:]
+        return chosen, fewest
 
-    def first_below(self, fewest: int, rows: Sequence[int], wanted: Sequence[int], chosen: frozenset[int],
-                    tried: Sequence[frozenset[int]]) -> int | None:
-        """The first of the ways to turn more rows that leaves fewer negations.  All are followed at once: bit k of a
-        sign is that under way k."""
-        every = (1 << len(tried)) - 1
-        flips = {row: every for row in chosen}
-        for k, way in enumerate(tried):
+    def negations_by_way(self, wanted: Sequence[int], chosen: frozenset[int], ways: Sequence[frozenset[int]]
+                         ) -> list[int]:
+        """The negations that each way to turn more rows leaves.  All ways are followed at once: bit k of a sign is that
+        under way k."""
+        every = (1 << len(ways)) - 1
+        flips = dict.fromkeys(chosen, every)
+        for k, way in enumerate(ways):
             for row in way:
                 flips[row] = flips.get(row, 0) ^ 1 << k
-        for row in rows:
-            self.signs[row] = self.sign(row, flips.get(row, 0), every)
-        counts = [0] * len(tried)
+        self.follow(flips, every)
+        counts = [0] * len(ways)
         for value in set(wanted):
             for k in members(self.negated(value, every)):
                 counts[k] += 1
-        return next((k for k, count in enumerate(counts) if count < fewest), None)
+        return counts
 
     def may_turn(self, row: int) -> bool:
         op, operands = self.expressions.rows[row]
@@ -92,10 +98,10 @@ class Emission:
             return False
         return op == "sub" or (op in ("mul", "div") and operands[0] >> 1 in self.expressions.numbers)
 
-    def ways(self, rows: Sequence[int]) -> dict[int, frozenset[int]]:
+    def ways(self) -> dict[int, frozenset[int]]:
         """The rows that are to be turned to change the sign of a row, where that can be."""
         found: dict[int, frozenset[int]] = {}
-        for row in rows:
+        for row in self.rows:
             op, operands = self.expressions.rows[row]
             if self.may_turn(row):
                 found[row] = frozenset((row,))
@@ -108,9 +114,8 @@ class Emission:
                 found[row] = min(inside, key=len)
         return found
 
-    def negations(self, rows: Sequence[int], wanted: Sequence[int], turned: frozenset[int]) -> int:
-        for row in rows:
-            self.signs[row] = self.sign(row, int(row in turned))
+    def negations(self, wanted: Sequence[int], turned: frozenset[int]) -> int:
+        self.follow(dict.fromkeys(turned, 1))
         return sum(self.negated(value) for value in set(wanted))
 
     def negated(self, value: int, every: int = 1) -> int:
@@ -136,23 +141,31 @@ class Emission:
                 return node, sign
         return None
 
-    def sign(self, row: int, turned: int, every: int = 1) -> int:
-        """The sign of the row's node, a bit for each way that `every` has; `turned` has the ways that turn the row."""
+    def step(self, row: int) -> Step:
         found = self.known(row)
         if found is not None:
-            return every * found[1]
+            return row, "fixed", found[1], 0
         op, operands = self.expressions.rows[row]
         if op == "constant":
-            return 0
-        first, second = [self.signs[value >> 1] ^ every if value & 1 else self.signs[value >> 1] for value in operands]
-        if op in ("mul", "div"):
-            return first ^ second ^ turned
-        if op == "select":
-            return second
-        if op == "sub":
-            second ^= every
-        differ = first ^ second
-        return first & ~differ | turned & differ
+            return row, "fixed", 0, 0
+        first, second = operands
+        return row, op, first, second ^ (op == "sub")
+
+    def follow(self, turned: Mapping[int, int], every: int = 1) -> None:
+        """The signs of all rows: a bit for each way that `every` has, and `turned` the ways that turn a row."""
+        signs = self.signs
+        for row, op, first, second in self.steps:
+            if op == "fixed":
+                signs[row] = every * first
+                continue
+            a = signs[first >> 1] ^ every if first & 1 else signs[first >> 1]
+            b = signs[second >> 1] ^ every if second & 1 else signs[second >> 1]
+            if op == "select":
+                signs[row] = b
+            elif op in ("mul", "div"):
+                signs[row] = a ^ b ^ turned.get(row, 0)
+            else:
+                signs[row] = a & b | turned.get(row, 0) & (a ^ b)
 
 
 @dataclass
@@ -166,7 +179,6 @@ class Writer:
 
     def node(self, row: int, is_turned: bool) -> Node:
         emission, expressions = self.emission, self.emission.expressions
-        emission.signs[row] = emission.sign(row, int(is_turned))
         found = emission.known(row)
         if found is not None:
             return found[0]
