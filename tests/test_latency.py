@@ -56,10 +56,10 @@ def seconds(build: Build, count: int) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [chain, gradient, scalars])
 def test_time_to_compile_grows_with_the_graph(build: Build) -> None:
-    """Four times the nodes take four times as long, or little more."""
+    """Four times the nodes take four times as long, with room for a busy machine; not sixteen times."""
     seconds(build, 100)
     few, many = (min(seconds(build, count) for _ in range(2)) for count in (1500, 6000))
-    assert many < 4 * 1.6 * few, f"{few:.2f} s, then {many:.2f} s"
+    assert many < 4 * 2.5 * few, f"{few:.2f} s, then {many:.2f} s"
 
 
 @pytest.mark.slow
