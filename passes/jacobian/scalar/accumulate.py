@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import math
 import random
 
+from .expressions import ONE
 from .graph import Order, cost_of, members
 from .linearise import Linear
 from .search import moved
@@ -43,7 +44,7 @@ def accumulate(linear: Linear, order: Sequence[int]) -> Matrix:
                 continue
             for i, inner in own.items():
                 old = target.get(i)
-                new = mul(outer, inner)
+                new = inner if outer == ONE else outer if inner == ONE else mul(outer, inner)
                 target[i] = new if old is None else add(old, new)
         bit = 1 << v
         stays = outputs >> v & 1
