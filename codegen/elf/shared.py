@@ -18,6 +18,8 @@ from .write import BUILD_ID_HEAD, BUILD_ID_SIZE, DYNAMIC, LOAD, NOTE
 SEGMENT = struct.Struct("<IIQQQQQQ")
 ENTRY = struct.Struct("<QQ")
 EXECUTABLE, WRITABLE = 1, 2
+HASH, JUMPS, VERSIONS, NEEDED_VERSIONS = 4, 23, 0x6FFFFFF0, 0x6FFFFFFE  # tags of tables that only other linkers write
+TABLES = (dynamic.STRTAB, dynamic.RELA, dynamic.GNU_HASH, HASH, JUMPS, VERSIONS, NEEDED_VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,9 @@ def _name(names: bytes, at: int) -> str:
 
 def _symbols(shared: Shared, tags: Mapping[int, int],
              names: bytes) -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
-    """What the object defines and what it wants; the table ends where the names begin."""
-    start, end = tags[dynamic.SYMTAB], tags[dynamic.STRTAB]
+    """What the object defines and what it wants; nothing tells the table's length, so it ends where the next begins."""
+    start = tags[dynamic.SYMTAB]
+    end = min((tags[tag] for tag in TABLES if tags.get(tag, 0) > start), default=start)
     exports: dict[str, tuple[int, int]] = {}
     imports: list[str] = []
     rows = shared.bytes_at(start, max(end - start, 0) // SYMBOL.size * SYMBOL.size)
