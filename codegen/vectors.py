@@ -107,6 +107,12 @@ class Lanes:
             return self.intrinsic("fma", kind, a, b, c)
         return self.binary("fadd", kind, self.binary("fmul", kind, a, b), c)
 
+    def multiply_add(self, kind: str, a: str, b: str, c: str) -> str:
+        """a*b + c of floats or integers."""
+        if kind in ("float", "double"):
+            return self.fma(kind, a, b, c)
+        return self.binary("add", kind, self.binary("mul", kind, a, b), c)
+
     def compare(self, dtype: str, predicate: str, a: str, b: str) -> str:
         """`predicate` is eq, ne, lt, le, gt or ge with NumPy's meaning; the result is a bool."""
         if dtype in FLOATS:

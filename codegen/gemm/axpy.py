@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from graphc.ir.plan import Contraction
 
+from ..shuffles import splat_kind
 from ..target import Target
 from ..text import Int, Module
 from ..vectors import MEMORY, REGISTER, Lanes, kind_bits
@@ -104,7 +105,7 @@ class _Axpy:
                     function.prefetch(function.element(memory, place, far), near=2)
                 loaded = lanes.value(f"load {lanes.vector(memory)}, ptr {place}, align {kind_bits(memory) // 8}")
                 value = converted(lanes, self.contraction.arguments[argument], loaded, self.kind)
-                total = self.accumulate(lanes, self.every(lanes, factor), value, total)
+                total = lanes.multiply_add(self.kind, splat_kind(lanes, self.kind, factor), value, total)
             before = self.load(lanes, self.kind, "%workspace", j)
             self.store(lanes, lanes.binary(self.addition, self.kind, before, total), j)
         self.over_columns(count, column)
@@ -115,19 +116,6 @@ class _Axpy:
         place = self.function.element(MEMORY[dtype], a, self.function.mul(k, self.step))
         loaded = self.function.value(f"load {MEMORY[dtype]}, ptr {place}, align {kind_bits(MEMORY[dtype]) // 8}")
         return converted(self.single, dtype, loaded, self.kind)
-
-    def every(self, lanes: Lanes, value: str) -> str:
-        """The number in every lane."""
-        if lanes.count == 1:
-            return value
-        one = lanes.value(f"insertelement {lanes.vector(self.kind)} poison, {self.kind} {value}, i64 0")
-        return lanes.value(f"shufflevector {lanes.vector(self.kind)} {one}, {lanes.vector(self.kind)} poison, "
-                           f"<{lanes.count} x i32> zeroinitializer")
-
-    def accumulate(self, lanes: Lanes, x: str, y: str, old: str) -> str:
-        if self.kind in ("float", "double"):
-            return lanes.fma(self.kind, x, y, old)
-        return lanes.binary("add", self.kind, lanes.binary("mul", self.kind, x, y), old)
 
     @property
     def addition(self) -> str:

@@ -121,7 +121,7 @@ class _Dot:
             x = self.load(lanes, self.contraction.a.argument, a, at)
             for i, column in enumerate(columns):
                 y = self.load(lanes, self.contraction.b.argument, column, at)
-                result[i * unroll + u] = self.accumulate(lanes, x, y, result[i * unroll + u])
+                result[i * unroll + u] = lanes.multiply_add(self.kind, x, y, result[i * unroll + u])
         return result
 
     def load(self, lanes: Lanes, argument: int, pointer: str, index: Int) -> str:
@@ -134,11 +134,6 @@ class _Dot:
     @property
     def is_float(self) -> bool:
         return self.kind in ("float", "double")
-
-    def accumulate(self, lanes: Lanes, x: str, y: str, old: str) -> str:
-        if self.is_float:
-            return lanes.fma(self.kind, x, y, old)
-        return lanes.binary("add", self.kind, lanes.binary("mul", self.kind, x, y), old)
 
     def added(self, lanes: Lanes, values: list[str]) -> str:
         """Pairwise sum of a power of two of vectors."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..shuffles import splat_kind
 from ..target import Target
 from ..text import Function, Int, Module
 from ..vectors import Lanes, kind_bits
@@ -161,18 +162,8 @@ class _Body:
     def row(self, a: str, columns: list[str], sums: list[str]) -> list[str]:
         kind = self.tile.kind
         scalar = self.function.value(f"load {kind}, ptr {a}, align {self.align}")
-        every = scalar
-        if self.tile.lanes > 1:
-            one = self.function.value(f"insertelement {self.vector} poison, {kind} {scalar}, i64 0")
-            every = self.function.value(f"shufflevector {self.vector} {one}, {self.vector} poison, "
-                                        f"<{self.tile.lanes} x i32> zeroinitializer")
-        return [self.accumulate(every, column, old) for column, old in zip(columns, sums, strict=False)]
-
-    def accumulate(self, a: str, b: str, old: str) -> str:
-        kind = self.tile.kind
-        if kind in ("float", "double"):
-            return self.lanes.fma(kind, a, b, old)
-        return self.lanes.binary("add", kind, self.lanes.binary("mul", kind, a, b), old)
+        every = splat_kind(self.lanes, kind, scalar)
+        return [self.lanes.multiply_add(kind, every, column, old) for column, old in zip(columns, sums, strict=False)]
 
     def prefetch(self, row: str) -> None:
         tile = self.tile
