@@ -55,25 +55,17 @@ def needed_features(target: Target) -> tuple[str, ...]:
     return tuple(sorted({*LEVELS.get(target.cpu, ()), *listed}))
 
 
-def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> str:
-    """Adds the function to the module; returns its name.
+def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> None:
+    """Adds the function that asks, where there is something to ask.
 
     The answer is kept in a word.  It is asked for when the library is loaded, before there are threads that could see
     the word change; where nobody runs such code, by the first call.
     """
+    if targets[0].architecture != "x86_64":
+        return
     name, kept = f"{library}__cpu", f"{library}__cpu_found"
     f = Function(module, f"define internal i32 @{name}() #0")
-    if targets[0].architecture != "x86_64":
-        f.emit("ret i32 1")
-        module.add(name, f.text())
-        return name
     module.add_global(kept, f"@{kept} = internal global i32 -1, align 4")
-    before = f.value(f"load atomic i32, ptr @{kept} monotonic, align 4")
-    known, ask = f.new_label("known"), f.new_label("ask")
-    f.branch_if(f.value(f"icmp ne i32 {before}, -1"), known, ask)
-    f.place(known)
-    f.emit(f"ret i32 {before}")
-    f.place(ask)
     found = _best(f, targets)
     f.emit(f"store atomic i32 {found}, ptr @{kept} monotonic, align 4")
     f.emit(f"ret i32 {found}")
@@ -84,7 +76,6 @@ def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> str:
     module.add(f"{name}_at_load", first.text())
     module.add_global("llvm.global_ctors", "@llvm.global_ctors = appending global [1 x {i32, ptr, ptr}] "
                                            f"[{{i32, ptr, ptr}} {{i32 65535, ptr @{name}_at_load, ptr null}}]")
-    return name
 
 
 def emit_best(f: Function, library: str, targets: Sequence[Target]) -> str:

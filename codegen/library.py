@@ -308,8 +308,6 @@ class _Entry:
         if not self.weights or not self.used:
             return "%state" if self.kept else "null"
         pointers = {k: f"@{self.weights[k]}" for k in self.used if k < len(self.weights)}
-        for name in pointers.values():
-            self.module.add_global(name[1:], f"{name} = external hidden constant i8, align 64")
         pointers |= {len(self.weights) + k: pointer for k, pointer in zip(self.kept, kept)}
         return self.table([pointers.get(k, "null") for k in range(len(self.program.state))])
 

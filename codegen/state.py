@@ -36,16 +36,15 @@ import numpy.typing as npt
 
 from graphc.ir.errors import GraphError
 from graphc.ir.plan import Array
-from graphc.ir.types import itemsize
+from graphc.ir.types import SAFETENSORS, itemsize
 
+from .elf.layout import round_up
 from .text import Function, Int, Module
 
 Step = Callable[[], object]
 
 ALIGN = 64
 SUMS = "0" * 32  # the place of the two sums in the header
-CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "bool": "BOOL",
-         **{f"{sign}int{bits}": f"{sign[:1].upper() or 'I'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}}
 ENDS = ("new", "free", "copy", "save", "load", "map")
 IMPORTS = ("aligned_alloc", "close", "free", "fsync", "lseek", "malloc", "mmap", "munmap", "open", "read", "rename",
            "strlen", "unlink", "write")
@@ -88,21 +87,17 @@ class Layout:
 
 def layout(library: str, arrays: Sequence[Array]) -> Layout:
     nbytes = [prod(int(size) for size in a.shape) * itemsize(a.dtype) for a in arrays]
-    at, in_block = HIDDEN + round_up(8 * len(arrays)), []
+    at, in_block = HIDDEN + round_up(8 * len(arrays), ALIGN), []
     for n in nbytes:
         in_block.append(at)
-        at += round_up(n)
+        at += round_up(n, ALIGN)
     order = sorted(range(len(arrays)), key=lambda k: (-itemsize(arrays[k].dtype), k))
     in_file, end = dict.fromkeys(order, 0), 0
     for k in order:
         in_file[k] = end
         end += nbytes[k]
     return Layout(tuple(arrays), tuple(nbytes), tuple(in_block), tuple(in_file[k] for k in range(len(arrays))), at,
-                  -(-end // 8) * 8, header_of(library, arrays, order, nbytes, end))
-
-
-def round_up(nbytes: int) -> int:
-    return -(-nbytes // ALIGN) * ALIGN
+                  round_up(end, 8), header_of(library, arrays, order, nbytes, end))
 
 
 def header_of(library: str, arrays: Sequence[Array], order: Sequence[int], nbytes: Sequence[int], end: int) -> bytes:
@@ -112,7 +107,7 @@ def header_of(library: str, arrays: Sequence[Array], order: Sequence[int], nbyte
     rows: dict[str, object] = {"__metadata__": {"library": library, "sums": SUMS}}
     at = 0
     for k in order:
-        rows[arrays[k].name] = {"dtype": CODES[arrays[k].dtype], "shape": [int(n) for n in arrays[k].shape],
+        rows[arrays[k].name] = {"dtype": SAFETENSORS[arrays[k].dtype], "shape": [int(n) for n in arrays[k].shape],
                                 "data_offsets": [at, at + nbytes[k]]}
         at += nbytes[k]
     if end % 8:
@@ -302,7 +297,7 @@ class _Writer:
         self.leave_if(f.value(f"icmp eq i64 {f.value(f'ptrtoint ptr {image} to i64')}, -1"), "NO_MEMORY")
         unmap: Step = partial(f.call, "i32", "munmap", ("ptr", image), ("i64", places.total))
         self.leave_if(self.differs(image), "BAD_FILE", unmap)
-        block, state = self.block(HIDDEN + round_up(8 * len(places.arrays)), unmap)
+        block, state = self.block(HIDDEN + round_up(8 * len(places.arrays), ALIGN), unmap)
         f.emit(f"store ptr {image}, ptr {block}, align 8")
         f.emit(f"store i64 {places.total}, ptr {f.element('i64', block, 1)}, align 8")
         data = f.element("i8", image, len(places.header))

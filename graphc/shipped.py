@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 import json
 from math import prod
-import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -79,13 +78,13 @@ def inspect_library(path: str | os.PathLike[str]) -> LibraryInfo:
     Raises GraphError where it is no library that `compile_library` wrote, or a damaged one.
     """
     place = Path(path)
-    with opened(place) as image:
-        shared, about = described(place, image)
-        return LibraryInfo(
-            place, about["name"], len(image), shared.machine, shared.build_id, shared.needed, tuple(about["targets"]),
-            tuple(entry_of(name, data) for name, data in about["entries"].items()),
-            tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])), tuple(shared.exports),
-            shared.size_of(EXECUTABLE), shared.size_of(0))
+    image = contents(place)
+    shared, about = described(place, image)
+    return LibraryInfo(
+        place, about["name"], len(image), shared.machine, shared.build_id, shared.needed, tuple(about["targets"]),
+        tuple(entry_of(name, data) for name, data in about["entries"].items()),
+        tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])), tuple(shared.exports),
+        shared.size_of(EXECUTABLE), shared.size_of(0))
 
 
 def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, Any]) -> None:
@@ -95,24 +94,21 @@ def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, 
     missing.  The file is replaced by one that is whole; programs that have the old one loaded keep it.
     """
     place = Path(path)
-    with opened(place) as image:
-        shared, about = described(place, image)
-        weights = {array.name: address for array, address in
-                   zip(map(array_of, about["weights"]), shared.table(f"{about['name']}_weights"))}
-        arrays = {array.name: array for array in map(array_of, about["weights"])}
-        if not arrays:
-            raise GraphError(f"update_weights: {os.fspath(path)!r} has no weights that can be changed; compile it with "
-                             "weights='data'")
-        changed = bytearray(image)
-        for name, value in given_values(arrays, values, place).items():
-            address = weights[name]
-            if address is None:
-                raise GraphError(f"update_weights: {os.fspath(path)!r}: weight {name!r} is not in the file")
-            at = shared.offset(address, value.nbytes)
-            changed[at:at + value.nbytes] = value.tobytes()
-        mode = place.stat().st_mode & 0o777
-        del shared  # it looks into the image, which is about to be closed
-    write_whole(place, [changed], mode=mode)
+    image = contents(place)
+    shared, about = described(place, image)
+    arrays = {array.name: array for array in map(array_of, about["weights"])}
+    if not arrays:
+        raise GraphError(f"update_weights: {os.fspath(path)!r} has no weights that can be changed; compile it with "
+                         "weights='data'")
+    addresses = dict(zip(arrays, shared.table(f"{about['name']}_weights")))
+    changed = bytearray(image)
+    for name, value in given_values(arrays, values, place).items():
+        address = addresses[name]
+        if address is None:
+            raise GraphError(f"update_weights: {os.fspath(path)!r}: weight {name!r} is not in the file")
+        at = shared.offset(address, value.nbytes)
+        changed[at:at + value.nbytes] = value.tobytes()
+    write_whole(place, [changed], mode=place.stat().st_mode & 0o777)
 
 
 def given_values(arrays: Mapping[str, Array], values: Session | Mapping[str, Any],
@@ -138,21 +134,21 @@ def given_values(arrays: Mapping[str, Array], values: Session | Mapping[str, Any
 
 
 # -- files --
-def opened(path: Path) -> mmap.mmap:
+def contents(path: Path) -> bytes:
     """The file's bytes."""
     try:
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError:
-        raise GraphError(f"library {os.fspath(path)!r}: an empty file") from None
+        data = path.read_bytes()
     except OSError as fault:
         raise GraphError(f"library {os.fspath(path)!r}: {fault.strerror}") from None
+    if not data:
+        raise GraphError(f"library {os.fspath(path)!r}: an empty file")
+    return data
 
 
-def described(path: Path, image: mmap.mmap) -> tuple[Shared, dict[str, Any]]:
+def described(path: Path, image: bytes) -> tuple[Shared, dict[str, Any]]:
     """The shared object, and what it says of itself."""
     try:
-        shared = read_shared(bytes(image))
+        shared = read_shared(image)
         names = [name for name in shared.exports if name.endswith(METADATA)]
         if len(names) != 1:
             raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it exports no description")

@@ -13,10 +13,10 @@ import struct
 from . import read
 from .dynamic import Strings
 from .layout import round_up
+from .link import BLOB_ALIGN
 from .read import HEADER, PROGBITS, SECTION_HEADER, STRTAB, SYMBOL, SYMTAB, UNDEFINED, read_object
 from .relocations import Architecture
 
-BLOB_ALIGN = 64
 MAGIC = b"!<arch>\n"
 MEMBER = "{name:<16}{time:<12}{owner:<6}{group:<6}{mode:<8}{size:<10}`\n"
 LONGEST = 15  # characters of a member's name

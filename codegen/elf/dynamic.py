@@ -14,7 +14,7 @@ import struct
 
 from . import read
 from .layout import OUTPUTS, Output
-from .read import RELOCATION, SYMBOL
+from .read import DYNAMIC_ENTRY, RELOCATION, SYMBOL
 from .resolve import Symbols
 
 # Tags of .dynamic
@@ -119,7 +119,7 @@ def dynamic_rows(names: DynamicNames, sections: Mapping[str, Output], relative_c
         rows += [(RELA, sections[".rela.dyn"].address), (RELASZ, sections[".rela.dyn"].size),
                  (RELAENT, RELOCATION.size), (RELACOUNT, relative_count)]
     rows += [(FLAGS, BIND_NOW), (FLAGS_1, NOW | NODELETE * names.stays), (0, 0)]
-    return b"".join(struct.pack("<QQ", tag, value) for tag, value in rows)
+    return b"".join(DYNAMIC_ENTRY.pack(tag, value) for tag, value in rows)
 
 
 def dynamic_size(names: DynamicNames, present: Collection[str]) -> int:

@@ -24,12 +24,10 @@ from typing import NamedTuple
 
 from . import dynamic
 from .layout import round_up
-from .read import HEADER, RELOCATION, SYMBOL, UNDEFINED, WEAK, LinkError, Symbol
+from .read import DYNAMIC_ENTRY, HEADER, RELOCATION, SEGMENT, SYMBOL, UNDEFINED, WEAK, LinkError, Symbol
 from .relocations import ARCHITECTURES, Architecture
 from .write import DYNAMIC, GNU_RELRO, LOAD
 
-SEGMENT = struct.Struct("<IIQQQQQQ")
-ENTRY = struct.Struct("<QQ")
 WORD = struct.Struct("<Q")
 HOST = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
 PROTECTION = ((1, mmap.PROT_EXEC), (2, mmap.PROT_WRITE), (4, mmap.PROT_READ))  # by the flags of a segment
@@ -105,7 +103,7 @@ def extent(segments: Sequence[Segment]) -> int:
 def _dynamic(data: bytes, segments: Sequence[Segment]) -> dict[int, int]:
     """What the object says to loaders; of tags that may come several times, the last."""
     view = next(s for s in segments if s.kind == DYNAMIC)
-    return dict(ENTRY.iter_unpack(data[view.offset:view.offset + view.file_size]))
+    return dict(DYNAMIC_ENTRY.iter_unpack(data[view.offset:view.offset + view.file_size]))
 
 
 def _symbols(memory: Memory, tags: Mapping[int, int]) -> Iterator[Symbol]:

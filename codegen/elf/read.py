@@ -39,6 +39,8 @@ HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 SYMBOL = struct.Struct("<IBBHQQ")
 RELOCATION = struct.Struct("<QQq")
+SEGMENT = struct.Struct("<IIQQQQQQ")
+DYNAMIC_ENTRY = struct.Struct("<QQ")
 
 MAX_BSS = 1 << 40
 

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import struct
 
 from . import dynamic
-from .read import HEADER, MACHINES, RELOCATION, SYMBOL, UNDEFINED, LinkError
+from .read import DYNAMIC_ENTRY, HEADER, MACHINES, RELOCATION, SEGMENT, SYMBOL, UNDEFINED, LinkError
 from .relocations import ARCHITECTURES
 from .write import BUILD_ID_HEAD, BUILD_ID_SIZE, DYNAMIC, LOAD, NOTE
 
-SEGMENT = struct.Struct("<IIQQQQQQ")
-ENTRY = struct.Struct("<QQ")
 EXECUTABLE, WRITABLE = 1, 2
 HASH, JUMPS, VERSIONS, NEEDED_VERSIONS = 4, 23, 0x6FFFFFF0, 0x6FFFFFFE  # tags of tables that only other linkers write
 TABLES = (dynamic.STRTAB, dynamic.RELA, dynamic.GNU_HASH, HASH, JUMPS, VERSIONS, NEEDED_VERSIONS)
@@ -86,8 +84,9 @@ def _read(view: memoryview) -> Shared:
         if offset + size > len(view):
             raise LinkError(f"shared object: cut off: a segment ends at byte {offset + size} of {len(view)}")
     shared = Shared(MACHINES[machine], None, (), _build_id(view, rows), {}, (), {}, loads, view)
-    tags = [(tag, value) for type_, _, offset, _, _, size, _, _ in rows if type_ == DYNAMIC
-            for tag, value in ENTRY.iter_unpack(view[offset:offset + size // ENTRY.size * ENTRY.size])]
+    tables = [view[offset:offset + size // DYNAMIC_ENTRY.size * DYNAMIC_ENTRY.size]
+              for type_, _, offset, _, _, size, _, _ in rows if type_ == DYNAMIC]
+    tags = [entry for table in tables for entry in DYNAMIC_ENTRY.iter_unpack(table)]
     known = dict(tags)
     if dynamic.STRTAB not in known or dynamic.SYMTAB not in known:
         raise LinkError("shared object: no dynamic symbols")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from . import read
 from .dynamic import Strings
 from .layout import DATA, HEADER_SIZE, PROGRAM_HEADER_SIZE, READ, RELRO, SEGMENT_FLAGS, Output, round_up
-from .read import HEADER, NOBITS, SECTION_HEADER, SYMBOL, Object
+from .read import HEADER, NOBITS, SECTION_HEADER, SEGMENT, SYMBOL, Object
 from .relocations import Architecture
 from .resolve import BLOB, Symbols
 
@@ -44,10 +44,10 @@ def program_header_table(sections: Sequence[Output], arch: Architecture) -> byte
     rows += [_view(DYNAMIC, 6, by_name[".dynamic"]), _view(NOTE, 4, by_name[".note.gnu.build-id"])]
     if ".eh_frame_hdr" in by_name:
         rows.append(_view(GNU_EH_FRAME, 4, by_name[".eh_frame_hdr"]))
-    rows.append(struct.pack("<IIQQQQQQ", GNU_STACK, 6, 0, 0, 0, 0, 0, 16))
+    rows.append(SEGMENT.pack(GNU_STACK, 6, 0, 0, 0, 0, 0, 16))
     relro = [s for s in sections if s.segment == RELRO]
     start, end, size = relro[0], relro[-1].end, _file_size(relro)
-    rows.append(struct.pack("<IIQQQQQQ", GNU_RELRO, 4, start.offset, start.address, start.address, size,
+    rows.append(SEGMENT.pack(GNU_RELRO, 4, start.offset, start.address, start.address, size,
                             end - start.address, 1))
     return b"".join(rows)
 
@@ -60,12 +60,12 @@ def _load(number: int, sections: Sequence[Output], arch: Architecture) -> bytes:
     # The first segment begins with the headers.
     before = sections[0].offset if number == READ else 0
     offset, address = sections[0].offset - before, sections[0].address - before
-    return struct.pack("<IIQQQQQQ", LOAD, SEGMENT_FLAGS[number], offset, address, address,
+    return SEGMENT.pack(LOAD, SEGMENT_FLAGS[number], offset, address, address,
                        _file_size(sections) + before, sections[-1].end - address, arch.page)
 
 
 def _view(kind: int, flags: int, section: Output) -> bytes:
-    return struct.pack("<IIQQQQQQ", kind, flags, section.offset, section.address, section.address, section.size,
+    return SEGMENT.pack(kind, flags, section.offset, section.address, section.address, section.size,
                        section.size, section.align)
 
 

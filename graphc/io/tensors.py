@@ -21,7 +21,7 @@ import numpy as np
 
 from ..ir.errors import GraphError
 from ..ir.files import Chunk
-from ..ir.types import DTYPES, from_storage, itemsize, storage_dtype, to_storage
+from ..ir.types import SAFETENSORS, from_storage, itemsize, storage_dtype, to_storage
 from .archive import Archive, Member, open_archive, write_archive
 from .strict_json import parsed
 
@@ -29,14 +29,9 @@ Tensors = Mapping[str, tuple[str, np.ndarray[Any, Any]]]
 
 MEMBER = "tensors.safetensors"
 METADATA = "__metadata__"  # the format's own entry of the header
-CODES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
-         "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
-         "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}
-DTYPE_OF_CODE = {code: dtype for dtype, code in CODES.items()}
+DTYPE_OF_CODE = {code: dtype for dtype, code in SAFETENSORS.items()}
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
 MOST_AXES = 64  # NumPy's limit
-
-assert tuple(CODES) == DTYPES
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Tensors) -> None:
@@ -61,7 +56,7 @@ def tensor_chunks(tensors: Tensors) -> Sequence[Chunk]:
     chunks: list[Chunk] = []
     for name in sorted(tensors, key=lambda name: -itemsize(tensors[name][0])):
         array = stored[name]
-        header[name] = {"dtype": CODES[tensors[name][0]], "shape": list(array.shape),
+        header[name] = {"dtype": SAFETENSORS[tensors[name][0]], "shape": list(array.shape),
                         "data_offsets": [position, position + array.nbytes]}
         position += array.nbytes
         if array.nbytes:

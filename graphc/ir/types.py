@@ -17,6 +17,11 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 SIGNED = ("int8", "int16", "int32", "int64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 DTYPES = (*FLOATS, *SIGNED, *UNSIGNED, "bool")
+SAFETENSORS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+               "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+               "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64", "bool": "BOOL"}  # names in files
+
+assert tuple(SAFETENSORS) == DTYPES
 
 Shape = tuple["int | Dim", ...]
 
