@@ -9,7 +9,7 @@ operating system, which tells by XGETBV.  Other architectures need no question: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from .target import Target
@@ -85,6 +85,27 @@ def emit_best(f: Function, library: str, targets: Sequence[Target]) -> str:
     before = f.value(f"load atomic i32, ptr @{library}__cpu_found monotonic, align 4")
     return f.choose(f.value(f"icmp ne i32 {before}, -1"), ["i32"], lambda: [before],
                     lambda: [f.value(f"call i32 @{library}__cpu()")])[0]
+
+
+def emit_dispatch(f: Function, library: str, targets: Sequence[Target], go_on: Callable[[int], None]) -> None:
+    """Ends the function: `go_on` with the number of the target that fits, or with how many there are where none does.
+
+    `go_on` returns from the function.  The first target costs one comparison.
+    """
+    if targets[0].architecture != "x86_64":
+        return go_on(0)
+
+    def arm(best: str, number: int) -> None:
+        this, other = f.new_label("this"), f.new_label("other")
+        f.branch_if(f.value(f"icmp eq i32 {best}, {number + 1}"), this, other)
+        f.place(this)
+        go_on(number)
+        f.place(other)
+    arm(f.value(f"load atomic i32, ptr @{library}__cpu_found monotonic, align 4"), 0)
+    best = emit_best(f, library, targets)
+    for number in range(len(targets)):
+        arm(best, number)
+    go_on(len(targets))
 
 
 def _best(f: Function, targets: Sequence[Target]) -> str:

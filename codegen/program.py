@@ -12,7 +12,7 @@ Equal kernels are emitted once.  The text is the same for any number of threads,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -57,14 +57,33 @@ def emit_program(program: Program, target: Target, module: Module | None = None,
     Without a pool nothing is shared among threads, and nothing looked up.
     """
     module = module or Module()
-    workspace, slot = workspaces(program, target)
-    arena, slot = program.arena + workspace, slot if has_pool else 0
-    constants = tuple(constant_symbol(c.key) for c in program.constants)
-    for symbol in constants:
-        module.add_global(symbol, f"@{symbol} = external constant i8, align 64")
-    _Writer(module, program, target, has_pool).write()
+    arena, slot = arena_sizes(program, target, has_pool=has_pool)
+    constants = declare_constants(module, program)
+    function = Function(module, f"define i32 @{program.name}(ptr %inputs, ptr %outputs, ptr %state, ptr %arena"
+                                f"{parameters(program)}) #0")
+
+    def pointer(place: str, number: int) -> str:
+        table = {"input": "%inputs", "output": "%outputs", "state": "%state"}[place]
+        return function.value(f"load ptr, ptr {function.element('ptr', table, number)}, align 8")
+    places = Places(pointer, "%arena", lambda number: 1 + number)
+    StepWriter(function, program, target, places, has_pool=has_pool).write()
+    module.add(program.name, function.text())
     emit_arena(module, program, arena, slot)
     return Emitted(module.text(), program.name, arena, slot, constants, DESCRIPTOR in module.globals)
+
+
+def declare_constants(module: Module, program: Program) -> tuple[str, ...]:
+    """The symbols of a program's large constants."""
+    symbols = tuple(constant_symbol(c.key) for c in program.constants)
+    for symbol in symbols:
+        module.add_global(symbol, f"@{symbol} = external constant i8, align 64")
+    return symbols
+
+
+def arena_sizes(program: Program, target: Target, *, has_pool: bool) -> tuple[int | Dim, int | Dim]:
+    """Bytes of the arena for one thread, and those that each further one adds."""
+    workspace, slot = workspaces(program, target)
+    return program.arena + workspace, slot if has_pool else 0
 
 
 def workspaces(program: Program, target: Target) -> tuple[int | Dim, int | Dim]:
@@ -83,38 +102,54 @@ def parameters(program: Program) -> str:
 
 def emit_arena(module: Module, program: Program, arena: int | Dim, slot: int | Dim) -> None:
     function = Function(module, f"define i64 @{program.name}_arena({parameters(program)[2:]}) #0")
-    env = environment(program.symbols)
-    nbytes = size_value(function, arena, env)
-    if slot != 0:
-        more = function.value(f"sub i64 {threads_of(function)}, 1")
-        nbytes = function.add(nbytes, function.mul(more, size_value(function, slot, env)))
-    function.emit(f"ret i64 {nbytes}")
+    function.emit(f"ret i64 {arena_value(function, program, arena, slot)}")
     module.add(f"{program.name}_arena", function.text())
 
 
-class _Writer:
-    """Writes the entry function of a program."""
+def arena_value(function: Function, program: Program, arena: int | Dim, slot: int | Dim) -> Int:
+    """The bytes of the arena for the sizes that the function has, and the threads that there are."""
+    env = environment(program.symbols)
+    nbytes = size_value(function, arena, env)
+    if slot == 0:
+        return nbytes
+    more = function.value(f"sub i64 {threads_of(function)}, 1")
+    return function.add(nbytes, function.mul(more, size_value(function, slot, env)))
 
-    def __init__(self, module: Module, program: Program, target: Target, has_pool: bool) -> None:
-        self.module = module
-        self.program = program
+
+@dataclass(frozen=True)
+class Places:
+    """Where a function being written finds the arrays of its program, and what it returns.
+
+    `pointer` gives the register of an array's address by the place of its buffer ("input", "output", "state") and its
+    number there; `fault` the status where a message, by its number, is to be given.
+    """
+
+    pointer: Callable[[str, int], str]
+    arena: str
+    fault: Callable[[int], int]
+
+
+class StepWriter:
+    """Writes the steps of a program into a function, of which nothing is written yet: its entry block is needed."""
+
+    def __init__(self, function: Function, program: Program, target: Target, places: Places, *, has_pool: bool) -> None:
+        self.module = function.module
+        self.function, self.program, self.places = function, program, places
         self.has_pool = has_pool
         self.workspace = workspaces(program, target)[0]
         self.target = target
-        self.function = Function(module, f"define i32 @{program.name}(ptr %inputs, ptr %outputs, ptr %state, ptr %arena"
-                                         f"{parameters(program)}) #0")
-        self.regions = Regions(self.function)
+        self.regions = Regions(function)
         self.env: Environment = environment(program.symbols)
         self.pointers: dict[int, str] = {}
 
     def write(self) -> None:
+        """All of it, from the function's current place to the return of success."""
         for number, buffer in enumerate(self.program.buffers):
             self.pointers[number] = self.pointer(buffer)
         for when, steps in groupby(self.program.steps, lambda step: step.when):
             self.guarded(when, tuple(steps))
         self.function.emit("ret i32 0")
         self.regions.close()
-        self.module.add(self.program.name, self.function.text())
 
     def guarded(self, when: tuple[Case, ...], steps: Sequence[Step]) -> None:
         """The steps behind a branch, unless they always run."""
@@ -142,11 +177,10 @@ class _Writer:
 
     def pointer(self, buffer: Buffer) -> str:
         if buffer.place == "arena":
-            return self.function.element("i8", "%arena", self.size(buffer.offset))
+            return self.function.element("i8", self.places.arena, self.size(buffer.offset))
         if buffer.place == "constant":
             return f"@{constant_symbol(self.program.constants[buffer.number].key)}"
-        table = {"input": "%inputs", "output": "%outputs", "state": "%state"}[buffer.place]
-        return self.function.value(f"load ptr, ptr {self.function.element('ptr', table, buffer.number)}, align 8")
+        return self.places.pointer(buffer.place, buffer.number)
 
     def kernel(self, step: KernelStep) -> None:
         kernel = step.kernel
@@ -174,7 +208,7 @@ class _Writer:
         ranges = product_ranges(kernel, self.target)
         has_grid = [r.axis for r in ranges][-2:] == [len(kernel.extents) - 2, len(kernel.extents) - 1]
         axes = tuple(Axis(self.size(r.extent), r.multiple, r.block) for r in ranges)
-        place = self.function.element("i8", "%arena", self.size(self.program.arena))
+        place = self.function.element("i8", self.places.arena, self.size(self.program.arena))
         call = Call(name, arguments, axes, has_grid, place, self.size(self.workspace))
         return call, product_work(kernel, self.target)
 
@@ -186,7 +220,7 @@ class _Writer:
         bad, after = self.function.new_label("bad"), self.function.new_label("after")
         self.function.branch_if(good, after, bad)
         self.function.place(bad)
-        self.function.emit(f"ret i32 {1 + step.number}")
+        self.function.emit(f"ret i32 {self.places.fault(step.number)}")
         self.function.place(after)
 
     def copy(self, step: CopyStep) -> None:

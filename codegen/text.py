@@ -77,10 +77,10 @@ class Function:
         self.lines.append(f"  {register} = {text}")
         return register
 
-    def call(self, result: str, name: str, *arguments: tuple[str, Int]) -> str:
+    def call(self, result: str, name: str, *arguments: tuple[str, Int], how: str = "call") -> str:
         """Calls a function that is declared here by the types of its arguments; returns the register ("" for void)."""
         self.module.declare(f"{result} @{name}({', '.join(kind for kind, _ in arguments)})")
-        text = f"call {result} @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
+        text = f"{how} {result} @{name}({', '.join(f'{kind} {value}' for kind, value in arguments)})"
         if result != "void":
             return self.value(text)
         self.emit(text)

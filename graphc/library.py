@@ -28,9 +28,10 @@ import numpy as np
 from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
 from codegen.elf.archive import archive
+from codegen.entry import used_state
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text
 from codegen.jit import assembly_text
-from codegen.library import Linked, build_library, program_name, used_state
+from codegen.library import Linked, build_library, program_name
 from codegen.linkers import OWN, check_linker
 from codegen.state import layout
 from codegen.target import Target, target
