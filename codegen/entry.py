@@ -21,7 +21,7 @@ from .header import STATUS, WORKSPACE_ALIGN
 from .program import Places, StepWriter, arena_sizes, arena_value, declare_constants
 from .sizes import symbol_register
 from .target import Target
-from .text import Function, Int, Module
+from .text import INLINE, Function, Int, Module
 
 CODE = {name: value for name, value, _ in STATUS}
 SIZE_END = "_workspace_size"
@@ -72,7 +72,7 @@ def weight_text(symbol: str) -> str:
 
 def emit_sizes(module: Module, name: str, program: Program, arena: int | Dim) -> None:
     """`i1 @<name>_sizes(i64 size..)`: whether the sizes are such that the program may run; `arena` is what it needs."""
-    f = Function(module, f"define internal i1 @{name}_sizes({', '.join(sizes_of(program))}) #0")
+    f = Function(module, f"define internal i1 @{name}_sizes({', '.join(sizes_of(program))}){INLINE} #0")
     sizes = CheckedSizes(f, {s: symbol_register(s) for s in program.symbols})
     # Every symbol is the length of some axis of an input, so none is negative either.
     for array in (*program.inputs, *program.outputs):
@@ -111,7 +111,7 @@ class _Writer:
         self.function = Function(module, f"define i32 @{name}({listed}) #0")
         self.members: dict[int, str] = {}
         places = Places(self.pointer, "%workspace", lambda _: CODE["OUT_OF_RANGE"])
-        self.steps = StepWriter(self.function, program, target, places, has_pool=has_pool)
+        self.steps = StepWriter(self.function, program, target, places, has_pool=has_pool, inline=True)
         self.sizes = CheckedSizes(self.function, {s: symbol_register(s) for s in program.symbols})
 
     def write(self) -> None:

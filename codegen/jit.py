@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import ctypes
 from dataclasses import dataclass, field
 import hashlib
+from typing import Any
 
 from graphc.ir.errors import GraphError, VerifyError
 
@@ -20,6 +21,7 @@ from .elf.load import HOST, Mapped, load_image
 from .elf.read import UNDEFINED, read_object
 from .fingerprint import llvm_build
 from .target import Target, machine
+from .text import INLINE
 
 
 def compile_text(text: str, target: Target) -> bytes:
@@ -30,10 +32,21 @@ def compile_text(text: str, target: Target) -> bytes:
         module.triple = target.triple
         module.data_layout = str(machine(target).target_data)
         module.verify()
+        if INLINE in text:
+            inline(module, target)
     except RuntimeError as fault:
         raise VerifyError(f"code generation made a module that LLVM refuses; please report it: {fault}") from fault
     data: bytes = machine(target).emit_object(module)
     return data
+
+
+def inline(module: Any, target: Target) -> None:
+    """Inlines the calls that ask for it, and drops what nobody calls any more."""
+    import llvmlite.binding as llvm
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.run(module, llvm.create_pass_builder(machine(target), llvm.create_pipeline_tuning_options(speed_level=0)))
 
 
 def assembly_text(text: str, target: Target) -> str:
@@ -41,6 +54,8 @@ def assembly_text(text: str, target: Target) -> str:
     import llvmlite.binding as llvm
     module = llvm.parse_assembly(text)
     module.triple = target.triple
+    if INLINE in text:
+        inline(module, target)
     assembly: str = machine(target).emit_assembly(module)
     return assembly
 

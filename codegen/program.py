@@ -26,10 +26,11 @@ from .kernel import emit_kernel, kernel_axis, kernel_symbols
 from .regions import DESCRIPTOR, Axis, Call, Regions, threads_of
 from .sizes import Environment, environment, size_value, symbol_register
 from .target import Target
-from .text import Function, Int, Module
+from .text import INLINE, Function, Int, Module
 from .work import product_work
 
 Step = KernelStep | RangeStep | CopyStep
+FEW_STEPS, FEW_OPS = 4, 40  # of a program, and of a kernel of it: there a call is felt, and inlining takes little room
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,17 @@ class Places:
 
 
 class StepWriter:
-    """Writes the steps of a program into a function, of which nothing is written yet: its entry block is needed."""
+    """Writes the steps of a program into a function, of which nothing is written yet: its entry block is needed.
 
-    def __init__(self, function: Function, program: Program, target: Target, places: Places, *, has_pool: bool) -> None:
+    With `inline` small kernels of small programs become part of the function.
+    """
+
+    def __init__(self, function: Function, program: Program, target: Target, places: Places, *, has_pool: bool,
+                 inline: bool = False) -> None:
         self.module = function.module
         self.function, self.program, self.places = function, program, places
         self.has_pool = has_pool
+        self.inline = inline and len(program.steps) <= FEW_STEPS
         self.workspace = workspaces(program, target)[0]
         self.target = target
         self.regions = Regions(function)
@@ -200,7 +206,8 @@ class StepWriter:
         extent, multiple, work = kernel_axis(kernel, self.target)
         sizes = (("i64", self.size(step.size(Dim.symbol(s)))) for s in kernel_symbols(kernel))
         axis = Axis(self.size(step.size(extent)), multiple, multiple)
-        return Call(name, (*pointers, *sizes), (axis,)), step.size(work)
+        attributes = INLINE if self.inline and len(kernel.ops) <= FEW_OPS else ""
+        return Call(name, (*pointers, *sizes), (axis,), attributes=attributes), step.size(work)
 
     def product_call(self, kernel: Contraction, name: str,
                      pointers: Sequence[tuple[str, Int]]) -> tuple[Call, int | Dim]:

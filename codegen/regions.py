@@ -101,6 +101,7 @@ class Call:
     has_grid: bool = False  # the last two axes are rows and columns
     workspace: str = ""
     stride: Int = 0
+    attributes: str = ""  # of the call
 
     @property
     def words(self) -> int:
@@ -109,7 +110,8 @@ class Call:
     def text(self, ranges: Sequence[tuple[Int, Int]], arguments: Sequence[Int], workspace: str) -> str:
         listed = [f"{kind} {value}" for (kind, _), value in zip(self.arguments, arguments, strict=True)]
         listed += [f"i64 {bound}" for pair in ranges for bound in pair]
-        return f"call void @{self.name}({', '.join([*listed, *([f'ptr {workspace}'] if workspace else [])])})"
+        listed += [f"ptr {workspace}"] if workspace else []
+        return f"call void @{self.name}({', '.join(listed)}){self.attributes}"
 
     def may_share(self, work: int | Dim) -> bool:
         """Whether it can be cut and may take long enough."""

@@ -14,6 +14,7 @@ import struct
 Int = int | str  # a 64-bit integer: known now, or a register
 
 LOOP_METADATA = '!1 = distinct !{!1, !2}\n!2 = !{!"llvm.loop.unroll.disable"}\n'
+INLINE = " alwaysinline"  # of a call, or of a function where it is defined
 RARELY = '!3 = !{!"branch_weights", i32 1, i32 1048575}\n'
 
 

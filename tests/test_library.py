@@ -17,6 +17,7 @@ import pytest
 
 from codegen.header import STATUS
 from codegen.jit import compile_text, load
+from codegen.elf.read import FUNC, read_object
 from codegen.library import emit_memory
 from codegen.state import IMPORTS
 from codegen.target import target
@@ -246,6 +247,36 @@ def test_a_freestanding_library_needs_nothing(tmp_path):
     assert not tool("nm", "-D", "--undefined-only", path)
     assert "tiny_new" not in path.with_name("tiny.h").read_text()
     assert np.isfinite(gc.load_library(path).step(XS, TS))
+
+
+def test_more_arguments_than_registers_go_on_to_every_variant(tmp_path):
+    """The second variant runs where the first does not fit: here there is none that has all of its bits."""
+    with gc.Graph():
+        inputs = [gc.placeholder("float64", (f"n{k}",), name=f"x{k}") for k in range(5)]
+        entries = {"all": gc.signature(inputs, [x * (k + 1) for k, x in enumerate(inputs)])}
+        for targets in (["x86-64-v3"], ["x86-64-v4", "x86-64-v3", "x86-64-v2"], ["aarch64"]):
+            path = gc.compile_library(tmp_path / targets[0], "many", entries, targets=targets)
+            if targets == ["aarch64"] or not is_runnable(path):
+                continue
+            values = [np.arange(k, dtype="f8") for k in range(5)]
+            for k, (value, result) in enumerate(zip(values, gc.load_library(path).all(*values), strict=True)):
+                np.testing.assert_array_equal(result, value * (k + 1))
+
+
+def is_runnable(path):
+    return ctypes.CDLL(str(path)).many_check_cpu() == CODE["OK"]
+
+
+def test_small_programs_are_part_of_their_entries(tmp_path):
+    """No call is left inside: neither of the kernel nor of the check of sizes."""
+    with gc.Graph():
+        x, n = gc.placeholder("float32", (10,), name="x"), gc.placeholder("float32", ("n",), name="any")
+        entries = {"run": gc.signature([x], x * 2 + 1), "sized": gc.signature([n], n * 2 + 1)}
+        gc.compile_library(tmp_path, "small", entries, emit=["o"], target="x86-64-v3")
+    symbols = read_object((tmp_path / "small_code0.o").read_bytes(), "code").symbols
+    functions = {s.name for s in symbols if s.kind == FUNC}
+    assert functions == {f"small__{entry}__0{end}" for entry in ("run", "sized")
+                         for end in ("", "_workspace_size")}
 
 
 @pytest.mark.parametrize("name", ["x86-64-v2", "x86-64-v3", "x86-64-v4", "aarch64"])
