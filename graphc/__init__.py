@@ -66,6 +66,7 @@ LATER: dict[str, tuple[str, ...]] = {  # module: the names that it gives; a modu
     "graphc.view.graphs": ("dump",),
     "graphc.io.graphs": ("save_graph", "load_graph"),
     "graphc.nn": (),
+    "graphc.random": (),
     "graphc.optim": (),
     "graphc.init": (),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from math import pi, sqrt
 from typing import Any
 
-from . import init
+from . import init, random
 from .functions import contractions, creation, logic, movement, real, reductions
 from .ir.errors import DTypeError, GraphError, ShapeError, user_line
 from .ir.node import Node, default_graph
@@ -110,6 +110,28 @@ def layer_norm(x: Node, scale: Node | None = None, offset: Node | None = None, e
     result = centred * real.rsqrt(reductions.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
     result = result if scale is None else result * scale
     return result if offset is None else result + offset
+
+
+def dropout(x: Node, rate: float, state: Node) -> tuple[Node, Node]:
+    """x with every element zero with probability `rate` and else divided by 1 - rate (Srivastava et al. 2014); and the
+    state after, uint64 of shape (2,) as the state (see `graphc.random`).  A rate of 0 draws nothing.
+
+    Example::
+
+        >>> import graphc as gc
+        >>> noise = gc.random.state(0)
+        >>> y, after = gc.nn.dropout(gc.placeholder("float32", ("batch", 64)), 0.1, noise)
+        >>> y.shape
+        (batch, 64)
+    """
+    if not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise GraphError(f"dropout: the rate is a number from 0 to below 1, got {rate!r:.40}\n  at {user_line()}")
+    if not is_float(x.dtype):
+        raise DTypeError(f"dropout: x is a float, got {x.type}\n  at {user_line()}")
+    if rate == 0:
+        return x, state
+    kept, after = random.bernoulli(state, 1.0 - rate, x.shape)
+    return logic.where(kept, x * (1.0 / (1.0 - rate)), 0.0), after
 
 
 def dense(x: Node, units: int, activation: Callable[[Node], Node] | None = None, *, name: str = "dense", seed: int = 0,
