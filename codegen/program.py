@@ -266,6 +266,8 @@ def outside(function: Function, bits: int, extend: str, index: Int, wrong: str) 
     value = function.value(f"load i{bits}, ptr {function.element(f'i{bits}', '%data', index)}, align {bits // 8}")
     if bits < 64:
         value = function.value(f"{extend} i{bits} {value} to i64")
+    if extend == "zext":  # those of 64 bits have no sign either
+        return function.value(f"or i1 {wrong}, {function.value(f'icmp uge i64 {value}, %extent')}")
     shifted = function.value(f"add i64 {value}, %extent")
     twice = function.value("shl i64 %extent, 1")
     bad = function.value(f"icmp uge i64 {shifted}, {twice}")

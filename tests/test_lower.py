@@ -217,3 +217,18 @@ def test_no_access_outside_the_buffers() -> None:
     child = Path(__file__).with_name("program_guards.py")
     result = subprocess.run([sys.executable, str(child)], cwd=child.parent, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, f"after {result.stdout[-300:]}\n{result.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "uint64"])
+def test_indices_of_any_integers_are_checked(dtype):
+    rows = np.arange(12.0).reshape(4, 3)
+    is_signed = dtype.startswith("int")
+    with gc.Graph():
+        i = gc.placeholder(dtype, ("n",), name="i")
+        f = gc.Session().function([i], gc.constant(rows)[i])
+    good = [3, 0, 2, *([-1, -4] if is_signed else [])]
+    np.testing.assert_array_equal(f(np.array(good, dtype)), rows[good])
+    assert f(np.zeros(0, dtype)).shape == (0, 3)
+    for bad in (4, np.iinfo(dtype).max, *([-5, np.iinfo(dtype).min] if is_signed else [])):
+        with pytest.raises(ValueError, match="index lies outside"):
+            f(np.array([0, bad], dtype))

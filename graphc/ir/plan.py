@@ -171,7 +171,7 @@ class KernelStep:
 
 @dataclass(frozen=True)
 class RangeStep:
-    """Refuses the call where an element of the int64 buffer lies outside [-extent, extent)."""
+    """Refuses the call where an element of the buffer, of any integers, lies outside [-extent, extent)."""
 
     buffer: int
     extent: int | Dim

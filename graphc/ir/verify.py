@@ -29,7 +29,7 @@ from .memory import buffers_of
 from .node import OPS, Need, Node
 from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep, taken
 from .text import postorder, text
-from .types import itemsize
+from .types import is_integer, itemsize
 
 SAMPLES = (1, 2, 7, 64)  # values of symbols at which sizes are compared
 PLAIN_KINDS = {"load", "store", "keep", "const", "iota", "reduce", "second", "scan", "accumulate", "accumulator",
@@ -221,7 +221,7 @@ def step_faults(program: Program, number: int, step: KernelStep | RangeStep | Co
         yield from (f"{name}: writes constant buffer {used[a]}" for a in written
                     if a < len(buffers) and buffers[a].place in ("constant", "input"))
     elif isinstance(step, RangeStep):
-        if buffers[0].dtype != "int64":
+        if not is_integer(buffers[0].dtype):
             yield f"{name}: indices of {buffers[0].dtype}"
         if not 0 <= step.number < len(program.messages):
             yield f"{name}: message {step.number} of {len(program.messages)}"
