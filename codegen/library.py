@@ -18,11 +18,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphc.ir.errors import Unsupported
+from graphc.ir.errors import Loc, Unsupported
 from graphc.ir.plan import Program
 
 from .cache import Cache
 from .cpu import emit_best, emit_cpu, emit_dispatch
+from .debug import Lines, Origin
 from .elf import Blob, write_library
 from .elf.archive import data_object
 from .elf.link import flat
@@ -92,19 +93,22 @@ def program_name(library: str, entry: str) -> str:
 
 def build_library(library: CLibrary, programs: Sequence[Program], metadata: str, weights: Sequence[Blob],
                   initial: Sequence[Blob | None], targets: Sequence[Target], cache: Cache,
-                  threads: int = 1) -> Linked:
+                  threads: int = 1, origin: Origin | None = None) -> Linked:
     """Code and data of the library.  `programs` belong to its functions, `initial` to its state, in order.
 
     `weights` are the values of the first variables of every program, and part of the library; the state follows them.
 
     The programs are compiled for every target, all else for the least processor there is: it finds out at run time
-    which of them fits, the first one that does, and says so where none does.
+    which of them fits, the first one that does, and says so where none does.  With an `origin`
+    they say which lines of the user's program their code belongs to.
     """
-    module, base = Module(), baseline(targets[0])
+    module, base = library_module(origin), baseline(targets[0])
     weight_symbols = tuple(weight_symbol(library.name, k) for k in range(len(weights)))
-    entries = [Entry(f"{library.name}_{function.name}", program, weight_symbols)
-               for function, program in zip(library.functions, programs)]
-    variants = [program_module(entries, number, target, has_pool=threads > 1) for number, target in enumerate(targets)]
+    locs = origin.entries if origin is not None else (None,) * len(programs)
+    entries = [Entry(f"{library.name}_{function.name}", program, weight_symbols, loc)
+               for function, program, loc in zip(library.functions, programs, locs)]
+    variants = [program_module(library_module(origin), entries, number, target, has_pool=threads > 1)
+                for number, target in enumerate(targets)]
     emit_cpu(module, library.name, targets)
     exports = [name for entry in entries for name in emit_public(module, library.name, entry, targets)]
     exports += [emit_strerror(module, library.name), emit_version(module, library),
@@ -132,6 +136,10 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     return Linked(tuple(units), memory, tuple(exports), blobs, imports, has_pool)
 
 
+def library_module(origin: Origin | None) -> Module:
+    return Module(debug=Lines(origin.root) if origin is not None else None)
+
+
 def unit_of(label: str, module: Module, target: Target, cache: Cache) -> Unit:
     text = module.text()
     return Unit(label, text, target, object_of(text, target, cache))
@@ -144,17 +152,18 @@ class Entry:
     public: str
     program: Program
     weights: tuple[str, ...]
+    loc: Loc | None  # the user's line, where debuggers are told
 
     def variant(self, number: int) -> str:
         """The name of its code for the target of that number."""
         return f"{self.program.name}__{number}"
 
 
-def program_module(entries: Sequence[Entry], number: int, target: Target, *, has_pool: bool) -> Module:
-    """The code of all entries for one target."""
-    module = Module()
+def program_module(module: Module, entries: Sequence[Entry], number: int, target: Target, *, has_pool: bool) -> Module:
+    """The module with the code of all entries for one target."""
     for entry in entries:
-        emit_entry(module, entry.variant(number), entry.program, target, entry.weights, has_pool=has_pool)
+        with module.at(entry.loc):
+            emit_entry(module, entry.variant(number), entry.program, target, entry.weights, has_pool=has_pool)
     if DESCRIPTOR in module.globals:
         module.globals[DESCRIPTOR] = foreign_descriptor()
     return module
@@ -164,7 +173,8 @@ def emit_public(module: Module, library: str, entry: Entry, targets: Sequence[Ta
     """The functions of an entry that the header declares: they go on in those of the variant that fits."""
     def public(end: str, result: str, kinds: Sequence[str], none: int) -> str:
         arguments = [(kind, f"%a{k}") for k, kind in enumerate(kinds)]
-        f = Function(module, f"define {result} @{entry.public}{end}({', '.join(map(' '.join, arguments))}) #0")
+        with module.at(entry.loc):
+            f = Function(module, f"define {result} @{entry.public}{end}({', '.join(map(' '.join, arguments))}) #0")
 
         def go_on(number: int) -> None:
             value: Int = none

@@ -297,6 +297,7 @@ class Writer:
             if op.kind in ("store", "accumulate"):
                 effects.append(i)
                 continue
+            self.frame.function.at(op.loc)
             point.values[i] = self.value(point, i, op, stage)
             stays = self.memo is not None and i in self.overwritten
             if op.kind == "keep" and self.facts.stages[i] >= stage and not stays:
@@ -312,6 +313,7 @@ class Writer:
 
     def effect(self, point: Point, i: int) -> None:
         op = self.kernel.ops[i]
+        self.frame.function.at(op.loc)
         if op.kind != "keep":
             point.values[i] = []  # it is done: levels further in do not repeat it
         write = accumulate if op.kind == "accumulate" else store
@@ -530,6 +532,7 @@ class Writer:
         result: list[str] = []
         mask = point.mask if self.choice.lanes in self.reduced else None
         for r, (values, indices) in zip(folded, reductions.split(state, folded, width), strict=True):
+            self.frame.function.at(self.kernel.ops[r.op].loc)
             registers = point.values[self.kernel.ops[r.op].operands[0]]
             elements = [registers[u if len(registers) > 1 else 0] for u in range(point.steps)]
             positions = self.positions(point) if r.is_indexed else []
@@ -564,6 +567,7 @@ class Writer:
     def results(self, point: Point, folded: Sequence[Reduction], state: Sequence[str], width: int) -> None:
         is_empty = self.emptiness() if any(r.is_float_sum for r in folded) else 0
         for r, (values, indices) in zip(folded, reductions.split(state, folded, width), strict=True):
+            self.frame.function.at(self.kernel.ops[r.op].loc)
             point.values[r.op], point.values[r.op, "index"] = reductions.finish(
                 self.lanes, r, values, indices, fold_steps=self.choice.unroll in self.reduced,
                 fold_lanes=self.choice.lanes in self.reduced, is_empty=is_empty)

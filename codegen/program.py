@@ -21,6 +21,7 @@ from graphc.ir.plan import Buffer, Case, Contraction, CopyStep, Kernel, KernelSt
 from graphc.ir.types import itemsize
 
 from .contraction import emit_contraction, product_ranges, workspace_bytes
+from .debug import spoken
 from .gemm.batch import sizes_of as contraction_symbols
 from .kernel import emit_kernel, kernel_axis, kernel_symbols
 from .regions import DESCRIPTOR, Axis, Call, Regions, threads_of
@@ -154,6 +155,7 @@ class StepWriter:
             self.pointers[number] = self.pointer(buffer)
         for when, steps in groupby(self.program.steps, lambda step: step.when):
             self.guarded(when, tuple(steps))
+        self.function.at(self.module.loc)
         self.function.emit("ret i32 0")
         self.regions.close()
 
@@ -171,12 +173,14 @@ class StepWriter:
 
     def run(self, steps: Sequence[Step]) -> None:
         for step in steps:
-            if isinstance(step, KernelStep):
-                self.kernel(step)
-            elif isinstance(step, RangeStep):
-                self.check(step)
-            else:
-                self.copy(step)
+            self.function.at(step.loc)
+            with self.module.at(step.loc):
+                if isinstance(step, KernelStep):
+                    self.kernel(step)
+                elif isinstance(step, RangeStep):
+                    self.check(step)
+                else:
+                    self.copy(step)
 
     def size(self, size: int | Dim) -> Int:
         return size_value(self.function, size, self.env)
@@ -190,7 +194,7 @@ class StepWriter:
 
     def kernel(self, step: KernelStep) -> None:
         kernel = step.kernel
-        name = kernel_function(self.module, kernel, self.target)
+        name = kernel_function(self.module, kernel, self.target, step.label)
         pointers = [("ptr", self.pointers[b]) for b in step.buffers]
         if isinstance(kernel, Kernel):
             call, work = self.kernel_call(step, kernel, name, pointers)
@@ -237,12 +241,16 @@ class StepWriter:
                            ("ptr", self.pointers[step.source]), ("i64", nbytes), ("i1", "false"))
 
 
-def kernel_function(module: Module, kernel: Kernel | Contraction, target: Target) -> str:
-    """The name of the kernel's function, which is emitted when it is first asked for."""
+def kernel_function(module: Module, kernel: Kernel | Contraction, target: Target, label: str) -> str:
+    """The name of the kernel's function, which is emitted when it is first asked for.
+
+    Where debuggers are told of it, the name says what it computes.
+    """
     names = module.kernels
     key = repr(kernel)  # 0.0 and -0.0 are equal numbers, but not equal text
     if key not in names:
-        names[key] = f"{'kernel' if isinstance(kernel, Kernel) else 'matmul'}_{len(names)}"
+        kind = "kernel" if isinstance(kernel, Kernel) else "matmul"
+        names[key] = f"{kind}_{len(names)}" if module.debug is None else f"kernel_{len(names)}_{spoken(label)}"
         emit = emit_kernel if isinstance(kernel, Kernel) else emit_contraction
         emit(module, kernel, target, names[key])  # type: ignore[arg-type]
     return names[key]

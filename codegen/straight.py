@@ -54,6 +54,7 @@ class _Writer:
                 self.packed(run)
                 continue
             op = self.kernel.ops[run[0]]
+            self.function.at(op.loc)
             if op.kind != "store":
                 self.values[run[0]] = self.value(op)
             elif op.map and op.map.argument in self.read:
@@ -61,6 +62,7 @@ class _Writer:
             else:
                 self.store(op)
         for op in last:
+            self.function.at(op.loc)
             self.store(op)
 
     # -- one at a time --
@@ -111,6 +113,7 @@ class _Writer:
         places = {kind: [found.get(kind) for _, found in members] for _, found in members for kind in found}
         kinds = tuple(places)
         op = next(self.kernel.ops[k] for _, found in members for k in found.values())
+        self.function.at(op.loc)
         columns = list(zip(*(operands for operands, _ in members)))
         operands = [self.gathered(lanes, column) for column in columns]
         if len(kinds) == 2:

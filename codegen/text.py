@@ -8,8 +8,13 @@ object per instruction, and reaches every attribute and metadata form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 import struct
+
+from graphc.ir.errors import Loc
+
+from .debug import Lines
 
 Int = int | str  # a 64-bit integer: known now, or a register
 
@@ -32,8 +37,10 @@ def float_literal(value: float, bits: int) -> str:
 class Module:
     """Functions, globals and declarations of one module; each declaration and each named text is written once."""
 
-    def __init__(self, *, attributes: str = 'nounwind "prefer-vector-width"="512"') -> None:
+    def __init__(self, *, attributes: str = 'nounwind "prefer-vector-width"="512"', debug: Lines | None = None) -> None:
         self.attributes = attributes
+        self.debug = debug
+        self.loc: Loc | None = None  # the user's line of the functions that are being written
         self.declarations: dict[str, None] = {}
         self.globals: dict[str, str] = {}
         self.functions: dict[str, str] = {}
@@ -49,11 +56,20 @@ class Module:
     def add(self, name: str, text: str) -> None:
         self.functions.setdefault(name, text)
 
+    @contextmanager
+    def at(self, loc: Loc | None) -> Iterator[None]:
+        """Functions written within belong to that line."""
+        outside = self.loc
+        self.loc = loc or outside
+        yield
+        self.loc = outside
+
     def text(self) -> str:
         defined = {f"@{name}(" for name in self.functions}
         declared = [f"declare {d}" for d in sorted(self.declarations) if not any(name in d for name in defined)]
         return "\n".join([*self.globals.values(), *self.functions.values(), *declared,
-                          f"attributes #0 = {{ {self.attributes} }}", "!0 = !{i32 1}", LOOP_METADATA + RARELY])
+                          f"attributes #0 = {{ {self.attributes} }}", "!0 = !{i32 1}",
+                          LOOP_METADATA + RARELY + (self.debug.text() if self.debug is not None else "")])
 
 
 class Function:
@@ -64,6 +80,14 @@ class Function:
         self.lines: list[str | None] = [head + " {", "entry:"]
         self.counter = 0
         self.block = "entry"  # label of the block being written
+        self.marks: list[tuple[int, Loc]] = []  # where the user's line changes, if that is to be told
+        if module.debug is not None and module.loc is not None:
+            self.marks.append((0, module.loc))
+
+    def at(self, loc: Loc | None) -> None:
+        """What is written from here on belongs to that line."""
+        if self.marks and loc is not None:
+            self.marks.append((len(self.lines), loc))
 
     # -- lines --
     def register(self) -> str:
@@ -92,7 +116,10 @@ class Function:
         self.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", int(write)), ("i32", near), ("i32", "1"))
 
     def text(self) -> str:
-        return "\n".join(line for line in self.lines if line is not None) + "\n}\n"
+        lines: Sequence[str | None] = self.lines
+        if self.marks and self.module.debug is not None:
+            lines = self.module.debug.described(lines, self.marks)
+        return "\n".join(line for line in lines if line is not None) + "\n}\n"
 
     # -- blocks --
     def new_label(self, prefix: str = "b") -> str:

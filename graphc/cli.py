@@ -94,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
                       help="also a (static library), o (objects), ll (LLVM IR) or s (assembly); may be repeated")
     made.add_argument("--linker", default="own", help="own, cc, ld, lld or ziglang (%(default)s)")
     made.add_argument("--freestanding", action="store_true", help="no functions that need libc")
+    made.add_argument("--debug", action="store_true", help="tell debuggers and profilers the lines of the model")
     made.add_argument("--fast-math", action="store_const", const=True, help="allow rewrites that are not exact")
     made = command("inspect", inspect, "show what a library holds, from the file itself")
     made.add_argument("library", help="a file lib<name>.so written by gc.compile_library")
@@ -137,7 +138,7 @@ def compile_model(arguments: argparse.Namespace) -> int:
     chosen = {name: _entry(saved, arguments.model, name) for name in arguments.entry or saved.entries}
     options: dict[str, Any] = {} if arguments.fast_math is None else {"fast_math": arguments.fast_math}
     more = {"targets": arguments.target or (), "weights": arguments.weights, "freestanding": arguments.freestanding,
-            "emit": arguments.emit or (), "linker": arguments.linker}
+            "emit": arguments.emit or (), "linker": arguments.linker, "debug": arguments.debug}
     with saved.graph, Session(saved.graph, **options) as session:
         signatures = {name: signature(e.inputs, e.outputs, e.updates, e.names) for name, e in chosen.items()}
         name = arguments.name or Path(arguments.model).stem

@@ -27,6 +27,7 @@ import numpy as np
 
 from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
+from codegen.debug import Origin
 from codegen.elf.archive import archive
 from codegen.entry import used_state
 from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text
@@ -41,7 +42,7 @@ from .binding import as_array
 from .compiler import planned
 from .config import Options
 from .ir.dims import Dim, encode, substitute
-from .ir.errors import GraphError, user_line
+from .ir.errors import GraphError, Loc, user_line
 from .ir.files import Chunk, write_whole
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
@@ -69,6 +70,7 @@ class Signature:
     patterns: tuple[SparseJacobian | None, ...]  # of the outputs that are the entries of a sparse matrix
     updates: tuple[tuple[Node, Node], ...]
     single: bool
+    loc: Loc  # the user's line
 
     @property
     def targets(self) -> list[Node]:
@@ -99,8 +101,7 @@ def signature(inputs: Node | Sequence[Node], outputs: Output | Sequence[Output],
     if names is not None and len(names) != len(results):
         raise GraphError(f"signature: {len(names)} names for {len(results)} outputs: {list(names)}\n  at {user_line()}")
     chosen = tuple(names) if names is not None else output_names(listed, results)
-    return Signature(listed, results, chosen, patterns, pairs,
-                     len(results) == 1)
+    return Signature(listed, results, chosen, patterns, pairs, len(results) == 1, user_line())
 
 
 def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, ...]:
@@ -115,7 +116,8 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
                     session: Session | None = None, *, targets: Sequence[str] = (), weights: str = "constant",
-                    freestanding: bool = False, linker: str = OWN, emit: Sequence[str] = (), **options: Any) -> Path:
+                    freestanding: bool = False, linker: str = OWN, emit: Sequence[str] = (),
+                    debug: bool | str | os.PathLike[str] = False, **options: Any) -> Path:
     """Writes lib<name>.so and <name>.h into the folder, and <name>.pc and <name>-config.cmake, by which pkg-config and
     CMake find them; all or none.  Returns the path of the first.
 
@@ -133,6 +135,10 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     Where entries update variables, the library has functions that make, copy, save and load a state, and needs libc for
     them; a `freestanding` one does without both, and its callers keep the arrays themselves.
 
+    With `debug` gdb, perf and valgrind show the lines of the model that code was made from, and what kernels compute.
+    Files have the names that Python knows them by; where `debug` is a folder, those in it are named from there, so that
+    the library does not depend on where it was made.
+
     A library has one thread unless `threads` asks for more: then it brings a pool along, needs libc, and stays loaded.
     """
     check_entries(name, entries, session)
@@ -147,7 +153,7 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
-                           Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads)
+                           Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads, origin_of(entries, debug))
     check_size(linked)
     data: dict[str, Iterable[Chunk]] = {file: [content] for file, content in more_files(name, linked, emit).items()}
     if weights == "file":
@@ -164,6 +170,14 @@ def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
     if session is not None:
         chosen = replace(session.options, **{name: getattr(chosen, name) for name in given})
     return chosen if given.get("threads") is not None else replace(chosen, threads=1)
+
+
+def origin_of(entries: Mapping[str, Signature], debug: bool | str | os.PathLike[str]) -> Origin | None:
+    """What debuggers are told, if they are."""
+    if not isinstance(debug, bool) and not os.path.isdir(debug):
+        raise GraphError(f"compile_library: debug={os.fspath(debug)!r} is no folder")
+    root = "" if isinstance(debug, bool) else os.fspath(debug)
+    return Origin(tuple(what.loc for what in entries.values()), root) if debug is not False else None
 
 
 # -- what is asked for --

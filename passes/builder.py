@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.ir.dims import Dim, product
-from graphc.ir.errors import Unsupported
+from graphc.ir.errors import Loc, Unsupported
 from graphc.ir.node import Node, uniform_value
 from graphc.ir.plan import Contraction, Kernel, KernelOp, Map
 from graphc.ir.types import is_integer
@@ -85,11 +85,12 @@ class Draft:
 
 
 class Builder:
-    """A kernel under construction over `extents`."""
+    """A kernel under construction over `extents`; `loc` is the user's line of what is put next."""
 
-    def __init__(self, extents: Shape, roots: set[Node]) -> None:
+    def __init__(self, extents: Shape, roots: set[Node], loc: Loc) -> None:
         self.extents = extents
         self.roots = roots
+        self.loc = loc
         self.ops: list[KernelOp] = []
         self.places: list[Place] = []
         self.known: dict[Any, int] = {}
@@ -98,7 +99,7 @@ class Builder:
     # -- pieces --
     def put(self, kind: str, operands: Sequence[int] = (), dtype: str = "float32", map: Map | None = None,
             value: Any = None) -> int:
-        op = KernelOp(kind, tuple(operands), dtype, map, value)
+        op = KernelOp(kind, tuple(operands), dtype, map, value, self.loc)
         if kind in ("store", "accumulate", "keep"):
             self.ops.append(op)
             return len(self.ops) - 1
@@ -135,9 +136,10 @@ class Builder:
     # -- values --
     def value(self, node: Node, at: Coordinates) -> int:
         """The operation that computes the node's element at these coordinates."""
-        pending: list[tuple[Node, Coordinates]] = [(node, at)]
+        outside = self.loc
+        pending: list[tuple[Node, Coordinates, Loc]] = [(node, at, outside)]
         while pending:
-            one, where = pending[-1]
+            one, where, self.loc = pending[-1]  # a load belongs to the line that reads
             if (one, where) in self.known:
                 pending.pop()
                 continue
@@ -149,10 +151,12 @@ class Builder:
             needed = self.operands_of(one, where)
             missing = [n for n in needed if n not in self.known]
             if missing:
-                pending += reversed(missing)
+                pending += [(*operand, one.loc) for operand in reversed(missing)]
                 continue
+            self.loc = one.loc
             self.known[one, where] = self.computed(one, [self.known[n] for n in needed])
             pending.pop()
+        self.loc = outside
         return self.known[node, at]
 
     def operands_of(self, node: Node, at: Coordinates) -> list[tuple[Node, Coordinates]]:

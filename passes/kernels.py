@@ -32,11 +32,12 @@ def row_places(group: Group) -> Coordinates:
 
 def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     """The kernel of a group of elementwise roots and reductions; `stored` are the roots read elsewhere."""
-    builder = Builder(group.domain, roots)
+    builder = Builder(group.domain, roots, next(iter(group.roots)).loc)
     full = identity(len(group.domain))
     reduced = tuple(sorted(group.reduced))
     values: list[tuple[Node, int, Coordinates]] = []
     for root in group.roots:
+        builder.loc = root.loc
         space, own_axes = iteration_space(root)
         if (root.op.name in REDUCTIONS and not is_count(root)) or root.op.name == "einsum":
             number = builder.reduced(root, full, tuple(sorted(own_axes)))
@@ -49,6 +50,7 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
         values.append((root, number, at))
     for root, number, at in values:
         if root in stored:
+            builder.loc = root.loc
             builder.store(root, number, at)
     scratch = keep_dear_values(builder, reduced, next(iter(group.roots)))
     places = (*builder.places, *scratch) if scratch else tuple(builder.places)
@@ -115,7 +117,7 @@ def insert_keep(builder: Builder, number: int, last: int, first: list[int], redu
         row = Scratch(owner, op.dtype, shape, len(scratch))
         scratch.append(row)
         target = Map(len(builder.places) + len(scratch) - 1, 0, tuple(strides))
-    kept = KernelOp("keep", (number,), op.dtype, target)
+    kept = KernelOp("keep", (number,), op.dtype, target, None, op.loc)
 
     def moved(k: int) -> int:
         return k if k < number else number + 1 if k == number else k + 1

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.ir.dims import Dim, product, symbols_of
-from graphc.ir.errors import GraphError
+from graphc.ir.errors import GraphError, Loc
 from graphc.ir.node import Node, ancestors
 from graphc.ir.plan import (
     Array,
@@ -33,7 +33,7 @@ from .families import with_shared_kernels
 from .fuse import Fusion, fuse
 from .groups import Group
 from .kernels import loop_kernel
-from .builder import Draft, Place, Scratch
+from .builder import Again, Draft, Place, Scratch
 from .memory import aligned, assign_offsets, fits_in_place, in_place, lifetimes
 from .pieces import piecewise_kernels
 from .products import contraction_step
@@ -153,7 +153,7 @@ class Assembly:
         self.place_leaves()
         first, last = self.place_results()
         self.place_arena({source for source, _ in last})
-        copies = [CopyStep(self.number(source), target) for source, target in last]
+        copies = [CopyStep(self.number(source), target, loc=line_of(source)) for source, target in last]
         return Program(
             self.request.name, symbols, tuple(map(array, self.request.inputs)),
             tuple(Array(f"output{k}", n.dtype, n.shape) for k, n in enumerate(self.request.outputs)),
@@ -270,7 +270,7 @@ class Assembly:
 
     def range_step(self, held: Node, extent: int | Dim, user: Node, when: When) -> RangeStep:
         self.messages.append(f"{user.op.name}: an index lies outside [-{extent}, {extent})\n  at {user.loc}")
-        return RangeStep(self.number(held), extent, len(self.messages) - 1, when)
+        return RangeStep(self.number(held), extent, len(self.messages) - 1, when, user.loc)
 
     def merged(self, draft: Draft) -> KernelStep:
         """The step with one argument for each buffer: in-place operands and results become the same one."""
@@ -294,6 +294,12 @@ def with_arguments(kernel: Kernel | Contraction, new: Sequence[int], count: int)
     if isinstance(kernel, Contraction):
         return replace(kernel, arguments=tuple(dtypes), ops=ops, a=moved(kernel.a), b=moved(kernel.b))
     return replace(kernel, arguments=tuple(dtypes), ops=ops)
+
+
+def line_of(place: Place) -> Loc | None:
+    """The user's line that computed what lies there."""
+    node = place.owner if isinstance(place, Scratch) else place.root if isinstance(place, Again) else place
+    return None if is_leaf(node) else node.loc
 
 
 def array(node: Node) -> Array:

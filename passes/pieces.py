@@ -18,7 +18,7 @@ MOST_PIECES = 256
 
 
 def zero_kernel(root: Node, roots: set[Node]) -> Draft:
-    builder = Builder(root.shape, roots)
+    builder = Builder(root.shape, roots, root.loc)
     zero = builder.put("const", (), root.dtype, None, 0)
     builder.store(root, zero, identity(root.ndim))
     return finished(builder, tuple(builder.places), (root,), [root])
@@ -26,7 +26,7 @@ def zero_kernel(root: Node, roots: set[Node]) -> Draft:
 
 def piece(root: Node, operand: Node, roots: set[Node], target: list[Coordinate], kind: str = "store") -> Draft:
     """A kernel over the operand's axes that writes it to those coordinates of the root."""
-    builder = Builder(operand.shape, roots)
+    builder = Builder(operand.shape, roots, root.loc)
     number = builder.value(operand, identity(operand.ndim))
     builder.store(root, number, tuple(target), kind)
     return finished(builder, tuple(builder.places), (root,), [root])
@@ -70,7 +70,7 @@ def joined_pieces(root: Node, pieces: list[tuple[Node, int | Dim]], roots: set[N
     """A kernel that writes operands of one shape to their places along the axis of a concat."""
     along = root.attrs["axis"]
     first = pieces[0][0]
-    builder = Builder(first.shape, roots)
+    builder = Builder(first.shape, roots, root.loc)
     own = identity(first.ndim)
     values = [builder.value(operand, own) for operand, _ in pieces]
     for value, (_, start) in zip(values, pieces):
@@ -93,7 +93,7 @@ def scatter_piece(root: Node, roots: set[Node]) -> Draft:
 
 
 def scan_kernel(root: Node, roots: set[Node]) -> Draft:
-    builder = Builder(root.shape, roots)
+    builder = Builder(root.shape, roots, root.loc)
     own = identity(root.ndim)
     wide = WIDE.get(root.dtype, root.dtype)
     values = [builder.value(o, own) for o in root.operands]

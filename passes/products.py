@@ -31,7 +31,7 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
     a, b = matmul.operands if is_first else matmul.operands[::-1]
     labels_a, labels_b = (la, lb) if is_first else (lb, la)
     extents = tuple(sizes[x] for x in order)
-    builder = Builder(extents, roots)
+    builder = Builder(extents, roots, matmul.loc)
     own = tuple(axis(order.index(x), len(order)) for x in out)
     wide = WIDE.get(matmul.dtype, matmul.dtype)
     number = builder.put("accumulator", (), wide)
@@ -40,11 +40,13 @@ def contraction_step(group: Group, roots: set[Node], stored: set[Node]) -> Draft
     builder.known[matmul, own] = number
     values = [(matmul, number)]
     for root in others:
+        builder.loc = root.loc
         number = root_value(builder, root, own)
         builder.known[root, own] = number
         values.append((root, number))
     for root, number in values:
         if root in stored:
+            builder.loc = root.loc
             builder.store(root, number, own)
     inside = [*order, inner]
     map_a = operand_map(builder, a, labels_a, inside, sizes)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.costs import HEAVY, weight
+from graphc.ir.errors import Loc
 from graphc.ir.node import OPS, Node, ancestors
 from graphc.ir.plan import Kernel, KernelOp, Map
 from graphc.ir.types import Type, numpy_dtype
@@ -48,6 +49,7 @@ class Code:
     dtypes: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     known: dict[object, int] = field(default_factory=dict)
+    locs: list[Loc] = field(default_factory=list)  # the user's lines
 
     def row(self, key: object, kind: str, operands: tuple[int, ...], dtype: str, value: Any) -> int:
         found = self.known.get(key)
@@ -58,6 +60,10 @@ class Code:
             self.dtypes.append(dtype)
             self.values.append(value)
         return found
+
+    def came_from(self, loc: Loc) -> None:
+        """Says so of the rows that have no line yet."""
+        self.locs += [loc] * (len(self.kinds) - len(self.locs))
 
     # -- leaves --
     def number(self, value: Any, like: Node) -> int:
@@ -187,6 +193,7 @@ def stores_of(code: Code, roots: Sequence[Node], nodes: Sequence[Node], most: fl
             if found is None:
                 return None
             known[node] = found
+        code.came_from(node.loc)
         if floor.after(code.kinds) >= most:
             return None
     return [(root, k, row) for root in roots for k, row in enumerate(known[root].flat)]
@@ -273,10 +280,10 @@ def ordered(code: Code, early: Sequence[Store], late: Sequence[Store]) -> list[i
 
 # -- kernels --
 class Piece:
-    """One kernel under construction."""
+    """One kernel under construction; `loc` is the line that what is put next belongs to."""
 
-    def __init__(self, code: Code, number: int) -> None:
-        self.code, self.number = code, number
+    def __init__(self, code: Code, number: int, loc: Loc) -> None:
+        self.code, self.number, self.loc = code, number, loc
         self.ops: list[KernelOp] = []
         self.places: dict[Place, int] = {}
         self.local: dict[int, int] = {}
@@ -295,18 +302,20 @@ class Piece:
             code = self.code
             kind, dtype, value = code.kinds[row], code.dtypes[row], code.values[row]
             operands = tuple([self.local[o] for o in code.operands[row]])
-            self.local[row] = self.put(KernelOp(kind, operands, dtype, self.map(*value)) if kind == "load" else
-                                       KernelOp(kind, operands, dtype, None, value))
+            place, value = (self.map(*value), None) if kind == "load" else (None, value)
+            self.local[row] = self.put(KernelOp(kind, operands, dtype, place, value, self.loc))
         return self.local[row]
 
     def read(self, row: int, place: Place, offset: int) -> None:
         """The row, computed by an earlier piece."""
-        self.local[row] = self.put(KernelOp("load", (), self.code.dtypes[row], self.map(place, offset)))
+        op = KernelOp("load", (), self.code.dtypes[row], self.map(place, offset), None, self.loc)
+        self.local[row] = self.put(op)
 
     def store(self, place: Place, offset: int, row: int) -> None:
         if isinstance(place, Node):
             self.writes[place] = None
-        self.put(KernelOp("store", (self.local[row],), self.code.dtypes[row], self.map(place, offset)))
+        op = KernelOp("store", (self.local[row],), self.code.dtypes[row], self.map(place, offset), None, self.loc)
+        self.put(op)
 
     def draft(self) -> Draft:
         kernel = Kernel((), tuple(place.dtype for place in self.places), tuple(self.ops))
@@ -349,8 +358,9 @@ class Cut:
     def drafts(self) -> list[Draft]:
         found = []
         for k, items in enumerate(self.pieces):
-            piece = Piece(self.code, k)
+            piece = Piece(self.code, k, self.owner.loc)
             for at, item in enumerate(items):
+                piece.loc = self.code.locs[item] if isinstance(item, int) else item[0].loc
                 for row in self.needed_from(items, at):
                     self.fetch(piece, row)
                 if isinstance(item, int):
@@ -358,6 +368,7 @@ class Cut:
                 else:
                     piece.store(*item)
             for row in self.crossing[k]:
+                piece.loc = self.code.locs[row]
                 piece.store(*self.rows[row], row)
             found.append(piece.draft())
         return found

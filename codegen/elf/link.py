@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from graphc.ir.files import write_whole
 
+from .debug import debug_contents, gather_debug, place_debug
 from .dynamic import DynamicNames, dynamic_names, dynamic_rows, dynamic_size, relocation_rows, symbol_rows
 from .layout import HEADER_SIZE, Output, Piece, gather, lay_out, program_headers, round_up
 from .patch import SLOT_SIZE, Addresses, Demands, Site, relocate, scan, sites, stub_contents
@@ -28,6 +29,7 @@ from .write import (
     build_id_note,
     chunks,
     elf_header,
+    file_end,
     program_header_table,
     symbol_table,
     tail,
@@ -81,10 +83,13 @@ def _parts(objects: Sequence[bytes], exports: Sequence[str], soname: str | None,
     index_of = _section_indices(pieces, data, sections)
     symtab, strings, local_count = symbol_table(parsed, symbols, {name: len(blob) for name, blob in data.items()},
                                                 addresses.pieces, index_of)
-    ends, headers_at, count = tail(sections, symtab, strings.data, {".symtab": local_count, ".dynsym": 1})
+    debug = gather_debug(parsed)
+    carried = place_debug(debug, file_end(sections))
+    ends, headers_at, count = tail([*sections, *carried], symtab, strings.data, {".symtab": local_count, ".dynsym": 1})
     head = elf_header(arch, program_headers=program_headers(sections), sections_at=headers_at, sections=count)
     parts = [Part(0, head), Part(HEADER_SIZE, program_header_table(sections, arch))]
-    parts += _section_parts(sections, contents, data, addresses) + ends
+    contents |= debug_contents(debug, parsed, symbols, addresses, arch)
+    parts += _section_parts([*sections, *carried], contents, data, addresses) + ends
     return _with_build_id(parts, by_name[".note.gnu.build-id"].offset)
 
 

@@ -27,7 +27,7 @@ INIT_ARRAY, FINI_ARRAY, GROUP, SYMTAB_SHNDX, GNU_HASH = 14, 15, 17, 18, 0x6FFFFF
 X86_64_UNWIND = 0x70000001
 
 # Section flags
-WRITE, ALLOC, EXEC, IN_GROUP, TLS, COMPRESSED = 1, 2, 4, 0x200, 0x400, 0x800
+WRITE, ALLOC, EXEC, MERGE, STRINGS, IN_GROUP, TLS, COMPRESSED = 1, 2, 4, 0x10, 0x20, 0x200, 0x400, 0x800
 
 # Symbols: bindings, types, visibilities, special section indices
 LOCAL, GLOBAL, WEAK = 0, 1, 2
@@ -86,6 +86,10 @@ class Section:
     def is_allocated(self) -> bool:
         return bool(self.flags & ALLOC)
 
+    @property
+    def is_for_debuggers(self) -> bool:
+        return not self.is_allocated and self.kind == PROGBITS and self.name.startswith(".debug_")
+
 
 @dataclass(frozen=True)
 class Object:
@@ -121,7 +125,7 @@ def read_object(data: bytes, label: str) -> Object:
     names = [_name(bodies[names_at], header.name, f"{label}: section {i}") for i, header in enumerate(headers)]
     sections = [_section(header, name, body, label) for header, name, body in zip(headers, names, bodies, strict=True)]
     symbols = _read_symbols(headers, bodies, sections, label)
-    relocations = _read_relocations(headers, bodies, names, len(symbols), label)
+    relocations = _read_relocations(headers, bodies, sections, len(symbols), label)
     placed = tuple(Section(s.name, s.kind, s.flags, s.size, s.align, s.data, relocations.get(i, ()))
                    for i, s in enumerate(sections))
     return Object(label, machine, placed, symbols)
@@ -177,7 +181,8 @@ def _section(header: _Header, name: str, body: bytes, label: str) -> Section:
         raise LinkError(f"{where}: section type {header.kind} (COMDAT groups, extended indices) is not linked")
     if name == ".note.GNU-stack" and flags & EXEC:
         raise LinkError(f"{where}: asks for an executable stack")
-    if flags & ALLOC:
+    section = Section(name, header.kind, flags, header.size, align, body)
+    if section.is_allocated or section.is_for_debuggers:
         for flag, what in REFUSED_FLAGS:
             if flags & flag:
                 raise LinkError(f"{where}: {what} (flags {flags:#x}) is not linked")
@@ -189,7 +194,7 @@ def _section(header: _Header, name: str, body: bytes, label: str) -> Section:
             raise LinkError(f"{where}: alignment {align}, expected a power of two up to 65536")
         if header.kind == NOBITS and header.size > MAX_BSS:
             raise LinkError(f"{where}: {header.size} zero bytes, more than {MAX_BSS}")
-    return Section(name, header.kind, flags, header.size, align, body)
+    return section
 
 
 def _read_symbols(headers: Sequence[_Header], bodies: Sequence[bytes], sections: Sequence[Section],
@@ -225,20 +230,21 @@ def _symbol(row: tuple[Any, ...], strings: bytes, sections: Sequence[Section], w
     return symbol
 
 
-def _read_relocations(headers: Sequence[_Header], bodies: Sequence[bytes], names: Sequence[str], symbols: int,
+def _read_relocations(headers: Sequence[_Header], bodies: Sequence[bytes], sections: Sequence[Section], symbols: int,
                       label: str) -> dict[int, tuple[Relocation, ...]]:
-    """Relocations by the index of the allocated section that they patch."""
+    """Relocations by the index of the section that they patch, of those that the library will have."""
     found: dict[int, tuple[Relocation, ...]] = {}
-    for header, body, name in zip(headers, bodies, names, strict=True):
+    for header, body, section in zip(headers, bodies, sections, strict=True):
         if header.kind not in (RELA, REL):
             continue
-        where = f"{label}: {name}"
+        where = f"{label}: {section.name}"
         if header.info >= len(headers):
             raise LinkError(f"link: {where}: relocates section {header.info} of {len(headers)}")
-        if not headers[header.info].flags & ALLOC:
+        patched = sections[header.info]
+        if not (patched.is_allocated or patched.is_for_debuggers):
             continue
         if header.kind == REL or header.info in found:
-            raise LinkError(f"link: {where}: expected one table with addends for section {names[header.info]}")
+            raise LinkError(f"link: {where}: expected one table with addends for section {patched.name}")
         rows = tuple(Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
                      for offset, info, addend in _rows(RELOCATION, body, where))
         for row in rows:

@@ -77,6 +77,7 @@ class Architecture:
     ignored: tuple[int, ...]
     rules: Mapping[int, Rule]
     refused: Mapping[int, str]
+    debug_fields: Mapping[int, Field]  # types that say S+A in sections for debuggers, which are not loaded
     relative: int  # types of the dynamic relocations
     glob_dat: int
     word: int
@@ -89,7 +90,7 @@ THREAD = "is thread-local storage, which is not linked"
 X86_64 = Architecture(
     name="x86_64", machine=62, page=4096, code_fill=b"\xcc",
     stub=bytes.fromhex("ff 25 00 00 00 00 66 90"),  # jmp *slot(%rip); nop
-    stub_rules=((2, 9, -4),), ignored=(0,), relative=8, glob_dat=6, word=1,
+    stub_rules=((2, 9, -4),), ignored=(0,), debug_fields={1: WORD64, 10: WORD32}, relative=8, glob_dat=6, word=1,
     rules={
         1: Rule("R_X86_64_64", S, Form.ADDRESS, WORD64),
         2: Rule("R_X86_64_PC32", S, Form.FROM_PLACE, WORD32),
@@ -114,7 +115,8 @@ AARCH64 = Architecture(
     name="aarch64", machine=183, page=65536, code_fill=b"\0",
     # adrp x16, slot; ldr x17, [x16, :lo12:slot]; br x17; nop
     stub=struct.pack("<4I", 0x90000010, 0xF9400211, 0xD61F0220, 0xD503201F),
-    stub_rules=((0, 311, 0), (4, 312, 0)), ignored=(0, 256), relative=1027, glob_dat=1025, word=257,
+    stub_rules=((0, 311, 0), (4, 312, 0)), ignored=(0, 256), debug_fields={257: WORD64, 258: WORD32},
+    relative=1027, glob_dat=1025, word=257,
     rules={
         257: Rule("R_AARCH64_ABS64", S, Form.ADDRESS, WORD64),
         260: Rule("R_AARCH64_PREL64", S, Form.FROM_PLACE, WORD64),

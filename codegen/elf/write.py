@@ -133,10 +133,15 @@ def _object_rows(objects: Sequence[Object], symbols: Symbols, addresses: Mapping
 
 # -- the file --
 
+def file_end(sections: Sequence[Output]) -> int:
+    """Where in the file they end."""
+    return max(s.offset + (0 if s.kind == NOBITS else s.size) for s in sections)
+
+
 def tail(sections: Sequence[Output], symtab: bytes, strtab: Buffer, infos: Mapping[str, int],
          ) -> tuple[list[Part], int, int]:
     """What follows the loaded part: symbol table, names, section headers; their place and number."""
-    at = round_up(max(s.offset + (0 if s.kind == NOBITS else s.size) for s in sections), 8)
+    at = round_up(file_end(sections), 8)
     names = Strings()
     extra = [Output(".symtab", read.SYMTAB, 0, DATA, 8, SYMBOL.size, len(symtab), 0, at),
              Output(".strtab", read.STRTAB, 0, DATA, 1, 0, len(strtab), 0, at + len(symtab))]

@@ -174,6 +174,7 @@ class _Epilogue:
                 values[number] = self.op(number, op, span, values)
 
     def op(self, number: int, op: KernelOp, span: Span, values: dict[int, str]) -> str:
+        self.function.at(op.loc)
         if op.kind == "accumulator":
             at = self.function.element(MEMORY[op.dtype], self.row_tile, span.column)
             return self.read(span, op.dtype, at)

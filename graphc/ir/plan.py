@@ -23,6 +23,9 @@ each value depends on.  Loads and stores have affine maps; a reduction drops axe
 All reductions of a kernel reduce over the same axes.  A value that is loaded and stored in place is one argument
 with equal maps.  A kernel without axes whose places are all known is **straight**: every operation runs once, and
 whatever it reads of an argument it reads before it writes there.  Invariants are checked by `graphc.ir.verify`.
+
+Operations and steps know the user's line that they come from.  It is no part of what they are: plans that differ in
+lines only are equal, and have the same text.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .dims import Dim, call, sign, substitute
+from .errors import Loc
 
 Number = int | float | bool
 
@@ -70,6 +74,7 @@ class KernelOp:
     dtype: str = "float32"
     map: Map | None = None
     value: Any = None
+    loc: Loc | None = field(default=None, compare=False, repr=False)
 
 
 STREAMED_BYTES = 1 << 25  # a result so large is not in the caches when somebody reads it
@@ -168,6 +173,12 @@ class KernelStep:
         """A size of the kernel as the program knows it."""
         return substitute(size, dict(self.sizes)) if self.sizes else size
 
+    @property
+    def loc(self) -> Loc | None:
+        """The line of the product, or of what the kernel writes first."""
+        writing = ("accumulator", "store", "accumulate")
+        return next((op.loc for op in self.kernel.ops if op.kind in writing), None)
+
 
 @dataclass(frozen=True)
 class RangeStep:
@@ -177,6 +188,7 @@ class RangeStep:
     extent: int | Dim
     number: int  # into the program's `messages`
     when: tuple[Case, ...] = ()
+    loc: Loc | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -186,6 +198,7 @@ class CopyStep:
     source: int
     target: int
     when: tuple[Case, ...] = ()
+    loc: Loc | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
