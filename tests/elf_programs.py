@@ -26,8 +26,9 @@ runs_here = pytest.mark.skipif(not ON_X86, reason="the library is made for x86-6
 def compiled(text: str, name: str = "x86-64-v2", model: str = "small") -> bytes:
     chosen = target(name)
     module = llvm.parse_assembly(f'target triple = "{chosen.triple}"\n{text}')
+    own = machine(chosen)  # the first one makes LLVM ready to write objects
     if model == "small":
-        return bytes(machine(chosen).emit_object(module))
+        return bytes(own.emit_object(module))
     made = llvm.Target.from_triple(chosen.triple).create_target_machine(opt=2, reloc="pic", codemodel=model)
     return bytes(made.emit_object(module))
 
