@@ -364,3 +364,12 @@ def test_far_better_scalar_code_ends_the_search():
     assert quick.engine == long.engine == SCALAR
     assert {rival.name for rival in quick.rejected} == {"forward", "reverse"}
     assert quick.multiplications <= min(estimate(rival.multiplications) for rival in quick.rejected)
+
+
+def test_an_order_that_another_found_first_is_proven_too():
+    """Where a sweep is the best of all orders, the plan says so, and nothing is searched any further."""
+    with gc.Graph():
+        x = gc.placeholder("float64", (4,), name="x")
+        w, v = (gc.placeholder("float64", shape) for shape in ((4, 8), (8, 3)))
+        plan = gc.plan_jacobian(gc.tanh(x @ w) @ v, x)
+    assert plan.name == "reverse" and plan.proven.startswith("proven for the products")

@@ -25,6 +25,7 @@ from .tensor import Linear, nodes_of
 
 STEPS_A_SECOND = 20_000  # of the search; a deterministic stand-in for the clock
 CHAIN_STEPS = 600_000  # of a search of one second: the cube of the longest chain described in full
+EXACT = "exact elimination"
 EXACT_VERTICES = 9  # free vertices up to which all sets are tried
 GREEDY_VERTICES = 1500
 MANY_RULES = 120  # inner vertices up to which all greedy rules run
@@ -162,5 +163,5 @@ def searched(forms: Forms, linear: Linear[Form], first: tuple[int, ...], budget:
     for name, rule in rules.items():
         yield Candidate(name, greedy(forms, linear, first, rule))
     free = len(linear.inner) - len(first)
-    if 1 < free <= EXACT_VERTICES and budget > 0:
-        yield Candidate("exact elimination", subset_dp(forms, linear, first))
+    if free <= EXACT_VERTICES and budget > 0:
+        yield Candidate(EXACT, subset_dp(forms, linear, first))

@@ -24,7 +24,7 @@ from graphc.ir.linmap.term import Size
 from graphc.ir.node import Node
 from graphc.ir.plan import Condition
 
-from .candidates import STEPS_A_SECOND, Candidate, candidates, is_cheap, sweeps
+from .candidates import EXACT, STEPS_A_SECOND, Candidate, candidates, is_cheap, sweeps
 from .elimination import jacobian_maps
 from .engines import SCALAR, Engine, Results, arithmetic, built, coloured, scalar_code, sides, tensor_arithmetic
 from .explain import explained, formula_of, latex_of
@@ -176,16 +176,19 @@ def search(forms: Forms, shapes: Linear[Form], linear: Linear[LinMap], limits: L
         if e is not None and (why := far_ahead(e, forms, shapes, linear)):
             return Plan(e.name, e.order, e.multiplications, 0, e.nbytes, UNPROVEN, ghosts_of, tuple(sweeps(shapes)),
                         pricing, structure, (why, e.note), engine=e.name), e.results
-    found = [(form_price(forms, shapes, c.order), c) for c in unique(candidates(forms, shapes, *limits))]
-    found += locally(forms, shapes, found, limits.budget)
+    rivals = list(candidates(forms, shapes, *limits))
+    exact = next((c for c in rivals if c.name == EXACT), None)  # another may have found its order before
+    found = [(form_price(forms, shapes, c.order), c) for c in unique(rivals)]
+    if exact is None:
+        found += locally(forms, shapes, found, limits.budget)
     few = [c for _, c in found] if limits.threads > 1 else contenders(found)
     chosen = least(few, pricing, limits.memory) or least([c for _, c in found], pricing, limits.memory)
     if chosen is None:
         raise no_room(limits.memory, min(pricing(c).nbytes for _, c in found))
-    price, rivals = pricing(chosen), tuple(c for _, c in found if c is not chosen)
+    price, others = pricing(chosen), tuple(c for _, c in found if c is not chosen)
     notes = () if limits.threads == 1 else (f"done after {price.span} multiplications on {limits.threads} threads",)
     plan = Plan(chosen.name, chosen.order, price.products, price.finish, price.nbytes,
-                proof(chosen, found, limits, pricing), ghosts_of, rivals, pricing, structure, notes,
+                proof(chosen, exact, limits, pricing), ghosts_of, others, pricing, structure, notes,
                 choices(found, pricing, limits.memory))
     if plan.proven == FREE or limits.threads > 1:
         return plan, None
@@ -255,16 +258,14 @@ def unique(rivals: Iterable[Candidate]) -> list[Candidate]:
 
 def locally(forms: Forms, shapes: Linear[Form], found: Sequence[tuple[float, Candidate]],
             budget: float) -> list[tuple[float, Candidate]]:
-    """The best so far improved by local search, where it is not known to be optimal."""
-    inner = len(shapes.inner)
-    if budget <= 0 or len(found) < 3 or inner > SEARCHED or any(c.name == EXACT for _, c in found):
+    """The best so far improved by local search."""
+    if budget <= 0 or len(found) < 3 or len(shapes.inner) > SEARCHED:
         return []
     _, best = min(found, key=lambda pair: pair[0])
     order = improved(forms, shapes, best.order, 0, int(budget * STEPS_A_SECOND))
     return [] if order == best.order else [(form_price(forms, shapes, order), Candidate("local search", order))]
 
 
-EXACT = "exact elimination"
 FREE = "proven: it costs nothing"
 UNPROVEN = "not proven; the best of the candidates, and never worse than forward or reverse"
 
@@ -298,7 +299,7 @@ def no_room(memory: int | None, needed: int) -> GraphError:
                       f"  at {user_line()}")
 
 
-def proof(chosen: Candidate, found: Sequence[tuple[float, Candidate]], limits: Limits,
+def proof(chosen: Candidate, exact: Candidate | None, limits: Limits,
           pricing: Callable[[Candidate], Price]) -> str:
     """What is known of the choice; the dynamic programme counts products, not how they are written out."""
     if limits.threads > 1 or limits.memory is not None:
@@ -306,8 +307,7 @@ def proof(chosen: Candidate, found: Sequence[tuple[float, Candidate]], limits: L
     price = pricing(chosen)
     if estimate(price.total) == 0:
         return FREE
-    exact = [c for _, c in found if c.name == EXACT]
-    if exact and estimate(price.products) <= estimate(pricing(exact[0]).products):
+    if exact is not None and estimate(price.products) <= estimate(pricing(exact).products):
         return ("proven for the products, over all elimination orders of the folded graph, by dynamic programming over "
                 "sets of vertices")
     return UNPROVEN
