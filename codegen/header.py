@@ -26,6 +26,7 @@ ELEMENT_BYTES = {"double": 8, "float": 4, **{f"{sign}int{bits}_t": bits // 8 for
 STORED_AS = {"float16": "float16 stored as uint16_t", "bfloat16": "bfloat16 stored as uint16_t",
              "bool": "bool stored as uint8_t, 0 or 1"}
 
+ABI_VERSION = 2  # of all that a header declares
 DIRECTIONS = ("in", "out", "state")
 WORKSPACE_ALIGN = 64
 WIDTH = 100
@@ -100,7 +101,7 @@ class CLibrary:
     functions: tuple[CFunction, ...]
     state: tuple[CArgument, ...] = ()
     comment: str = ""
-    abi_version: int = 2
+    abi_version: int = ABI_VERSION
     has_files: bool = True  # functions that make, copy, save and load a state, for which it needs libc
 
 
@@ -164,7 +165,8 @@ STATE_FUNCTIONS = (  # result, last part of the name, parameters, comment; P is 
      "Copies the values of all variables."),
     ("int32_t", "save", ("const struct P_state *state", "const char *path"),
      "Writes all variables to a file in the safetensors format. It is written under a name of its own first, the path "
-     "with .part after it, so the path has the old file or the new one and nothing between."),
+     "with 16 digits and .part after it, so the path has the old file or the new one and nothing between. A symbolic "
+     "link is replaced; a device or a pipe is refused."),
     ("int32_t", "load", ("const struct P_state *state", "const char *path"),
      "Reads what P_save wrote, of this library or another one with the same name and variables. A file that is "
      "damaged, cut off or of other variables is refused before any variable changes."),

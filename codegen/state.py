@@ -19,6 +19,9 @@ safetensors format, and its header is the same text for every state of a library
 `sums` are two sums of the data as 64-bit words w0, w1 ..: of w_k and of (k + 1) w_k, modulo 2^64, in hexadecimal; a
 change of one word cannot go unseen.  A file of any other length, header or sum is refused before anything changes.
 
+A file is written under a name that no other thread or process on this machine uses at the same time, and renamed when
+it is whole.  Devices and pipes are never waited for, and never replaced.
+
 The functions come from libc: malloc's kin, open, read, write and rename.
 """
 
@@ -46,13 +49,15 @@ Step = Callable[[], object]
 ALIGN = 64
 SUMS = "0" * 32  # the place of the two sums in the header
 ENDS = ("new", "free", "copy", "save", "load", "map")
-IMPORTS = ("aligned_alloc", "close", "free", "fsync", "lseek", "malloc", "mmap", "munmap", "open", "read", "rename",
-           "strlen", "unlink", "write")
+IMPORTS = ("aligned_alloc", "close", "free", "fsync", "ftruncate", "getpid", "lseek", "malloc", "mmap", "munmap",
+           "open", "read", "rename", "strlen", "unlink", "write")
 HIDDEN = 64  # bytes before the struct
 READ_WRITE, PRIVATE = 3, 2  # of mmap
-READ_ONLY, CREATE, CLOSE_ON_EXEC = 0, 0o1101, 0o2000000  # open's flags on Linux: create is write-only, cut to nothing
-FROM_END = 2
-PART = ".part"  # a file has this after its name until it is whole
+# open's flags on Linux: to create is write-only and cut to nothing; nothing is waited for, no terminal becomes ours
+READ_ONLY, WRITE_ONLY, CREATE, ALWAYS = 0, 1, 0o1101, 0o2000000 | 0o4000 | 0o400
+FROM_START, FROM_END = 0, 2
+PART = (".", 16, ".part")  # after a file's name until it is whole; between them so many digits
+PART_SIZE = len(PART[0]) + PART[1] + len(PART[2]) + 1
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,8 @@ class _Writer:
         head = self.places.header
         shown = "".join(f"\\{byte:02X}" for byte in head)
         self.module.add_global(self.header, f'@{self.header} = internal constant [{len(head)} x i8] c"{shown}"')
-        self.module.add_global(self.part, f'@{self.part} = internal constant [{len(PART) + 1} x i8] c"{PART}\\00"')
+        text = PART[0] + "0" * PART[1] + PART[2]
+        self.module.add_global(self.part, f'@{self.part} = internal constant [{PART_SIZE} x i8] c"{text}\\00"')
         self.emit_sums()
         for end, result, parameters, body in (
                 ("new", "i32", "ptr %out", self.new), ("free", "void", "ptr %state", self.free),
@@ -183,6 +189,13 @@ class _Writer:
         for pointer in pointers:
             self.leave_if(self.null(pointer), "NULL_POINTER")
 
+    def need_aligned(self, *pointers: str) -> None:
+        """Pointers to pointers: states, and where they are to be put."""
+        self.need(*pointers)
+        for pointer in pointers:
+            low = self.f.value(f"and i64 {self.f.value(f'ptrtoint ptr {pointer} to i64')}, 7")
+            self.leave_if(self.f.value(f"icmp ne i64 {low}, 0"), "MISALIGNED")
+
     def members(self, state: str) -> list[str]:
         """The arrays of a state, none of which may be null where it has elements."""
         f = self.f
@@ -207,7 +220,7 @@ class _Writer:
 
     def new(self) -> None:
         f, places = self.f, self.places
-        self.need("%out")
+        self.need_aligned("%out")
         block, state = self.block(places.block)
         for k, (at, nbytes) in enumerate(zip(places.in_block, places.nbytes)):
             array = f.element("i8", block, at)
@@ -233,7 +246,7 @@ class _Writer:
         f.emit("ret void")
 
     def copy(self) -> None:
-        self.need("%to", "%from")
+        self.need_aligned("%to", "%from")
         for to, source, nbytes in zip(self.members("%to"), self.members("%from"), self.places.nbytes):
             same = self.f.value(f"icmp eq ptr {to}, {source}")
             self.f.when(self.f.value(f"xor i1 {same}, true"), partial(self.move, to, source, nbytes))
@@ -242,15 +255,19 @@ class _Writer:
     # -- files --
     def save(self) -> None:
         f, places = self.f, self.places
-        self.need("%state", "%path")
+        self.need_aligned("%state")
+        self.need("%path")
         arrays = self.members("%state")
+        self.leave_if(self.has_other_kind(), "FILE")
         total = places.total
         length = f.call("i64", "strlen", ("ptr", "%path"))
-        name = self.taken(f.add(length, len(PART) + 1))
+        name = self.taken(f.add(length, PART_SIZE))
         image = self.taken(total, name)
         give_up: Step = partial(self.release, name, image)
         self.move(name, "%path", length)
-        self.move(f.element("i8", name, length), f"@{self.part}", len(PART) + 1)
+        self.move(f.element("i8", name, length), f"@{self.part}", PART_SIZE)
+        f.call("void", self.digits, ("i64", self.own_number(image)),
+               ("ptr", f.element("i8", name, f.add(length, len(PART[0])))))
         self.move(image, f"@{self.header}", len(places.header))
         data = f.element("i8", image, len(places.header))
         if places.data:  # the padding at the end
@@ -276,6 +293,33 @@ class _Writer:
         give_up()
         self.leave("OK")
 
+    def own_number(self, block: str) -> str:
+        """What no other thread or process has at the same time: 22 bits of its number, 42 of a block's address."""
+        f = self.f
+        process = f.value(f"zext i32 {f.call('i32', 'getpid')} to i64")
+        place = f.value(f"lshr i64 {f.value(f'ptrtoint ptr {block} to i64')}, 5")  # a block has 32 bytes and more
+        return f.value(f"xor i64 {f.value(f'shl i64 {process}, 42')}, {place}")
+
+    def has_other_kind(self) -> str:
+        """An i1: whether there is something at `path` that is no file, and so has no place or cannot be shortened."""
+        f = self.f
+
+        def wrong(can_write: bool, file: str) -> str:
+            end = f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", FROM_END))
+            found = f.value(f"icmp slt i64 {end}, 0")
+            if can_write:  # a change to the length that it has
+                status = f.call("i32", "ftruncate", ("i32", file), ("i64", end))
+                found = f.value(f"or i1 {found}, {f.value(f'icmp ne i32 {status}, 0')}")
+            f.call("i32", "close", ("i32", file))
+            return found
+
+        def tried(flags: int, otherwise: Callable[[], Sequence[Int]]) -> Sequence[Int]:
+            file = self.open("%path", flags)
+            return f.choose(f.value(f"icmp sge i32 {file}, 0"), ["i1"], lambda: [wrong(flags == WRITE_ONLY, file)],
+                            otherwise)
+        # A pipe that nobody reads can only be opened for reading.
+        return str(tried(WRITE_ONLY, lambda: tried(READ_ONLY, lambda: ["false"]))[0])
+
     def opened(self) -> tuple[str, Step]:
         """The file at `path` where its length is right, and what closes it."""
         f = self.f
@@ -284,12 +328,13 @@ class _Writer:
         close: Step = partial(f.call, "i32", "close", ("i32", file))
         end = f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", FROM_END))
         self.leave_if(f.value(f"icmp ne i64 {end}, {self.places.total}"), "BAD_FILE", close)
-        f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", 0))
+        f.call("i64", "lseek", ("i32", file), ("i64", 0), ("i32", FROM_START))
         return file, close
 
     def map(self) -> None:
         f, places = self.f, self.places
-        self.need("%out", "%path")
+        self.need_aligned("%out")
+        self.need("%path")
         file, close = self.opened()
         image = f.call("ptr", "mmap", ("ptr", "null"), ("i64", places.total), ("i32", READ_WRITE), ("i32", PRIVATE),
                        ("i32", file), ("i64", 0))
@@ -308,7 +353,8 @@ class _Writer:
 
     def load(self) -> None:
         f, places = self.f, self.places
-        self.need("%state", "%path")
+        self.need_aligned("%state")
+        self.need("%path")
         arrays = self.members("%state")
         total = places.total
         file, close = self.opened()
@@ -356,7 +402,7 @@ class _Writer:
     def open(self, path: str, flags: int) -> str:
         # `open` takes its third argument as one of a variable number, which x86-64 calls with a count in al.
         self.f.module.declare("i32 @open(ptr, i32, ...)")
-        return self.f.value(f"call i32 (ptr, i32, ...) @open(ptr {path}, i32 {flags | CLOSE_ON_EXEC}, i32 {0o666})")
+        return self.f.value(f"call i32 (ptr, i32, ...) @open(ptr {path}, i32 {flags | ALWAYS}, i32 {0o666})")
 
     def transfer(self, function: str, file: str, memory: str, total: int) -> str:
         """Reads or writes until all is done; an i1: whether it was."""
@@ -392,6 +438,10 @@ class _Writer:
     def sums(self) -> str:
         return f"{self.library}__sums"
 
+    @property
+    def digits(self) -> str:
+        return f"{self.library}__digits"
+
     def emit_sums(self) -> None:
         """`void sums(ptr data, ptr text)`: the two sums of the data as 32 digits."""
         f = Function(self.module, f"define internal void @{self.sums}(ptr %data, ptr %text) #0")
@@ -402,16 +452,23 @@ class _Writer:
             return [f.value(f"add i64 {sums[0]}, {word}"), f.value(f"add i64 {sums[1]}, {term}")]
         found = f.loop(0, self.places.data // 8, 1, [("i64", 0), ("i64", 0)], step)
         for k, value in enumerate(found):
-            start = f.element("i8", "%text", 16 * k)
-            f.loop(0, 16, 1, [], partial(self.digit, f, value, start))
+            f.call("void", self.digits, ("i64", value), ("ptr", f.element("i8", "%text", 16 * k)))
         f.emit("ret void")
         self.module.add(self.sums, f.text())
+        self.emit_digits()
 
-    def digit(self, f: Function, value: str, start: str, digit: Int, _: list[str]) -> list[Int]:
-        shift = f.value(f"sub i64 60, {f.value(f'shl i64 {digit}, 2')}")
-        high = f.value(f"lshr i64 {value}, {shift}")
-        nibble = f.value(f"trunc i64 {f.value(f'and i64 {high}, 15')} to i8")
-        letter = f.value(f"icmp ugt i8 {nibble}, 9")
-        base = f.value(f"select i1 {letter}, i8 {ord('a') - 10}, i8 {ord('0')}")
-        f.emit(f"store i8 {f.value(f'add i8 {nibble}, {base}')}, ptr {f.element('i8', start, digit)}, align 1")
-        return []
+    def emit_digits(self) -> None:
+        """`void digits(i64 value, ptr text)`: the 16 digits of a number in hexadecimal."""
+        f = Function(self.module, f"define internal void @{self.digits}(i64 %value, ptr %text) #0")
+
+        def write(digit: Int, _: list[str]) -> list[Int]:
+            shift = f.value(f"sub i64 60, {f.value(f'shl i64 {digit}, 2')}")
+            high = f.value(f"lshr i64 %value, {shift}")
+            nibble = f.value(f"trunc i64 {f.value(f'and i64 {high}, 15')} to i8")
+            letter = f.value(f"icmp ugt i8 {nibble}, 9")
+            base = f.value(f"select i1 {letter}, i8 {ord('a') - 10}, i8 {ord('0')}")
+            f.emit(f"store i8 {f.value(f'add i8 {nibble}, {base}')}, ptr {f.element('i8', '%text', digit)}, align 1")
+            return []
+        f.loop(0, 16, 1, [], write)
+        f.emit("ret void")
+        self.module.add(self.digits, f.text())

@@ -36,7 +36,8 @@ from .ir.plan import Array, DimCheck
 from .ir.types import itemsize, storage_dtype
 
 TEXTS = {value: text for _, value, text in STATUS}
-OUT_OF_RANGE = next(value for name, value, _ in STATUS if name == "OUT_OF_RANGE")
+OUT_OF_RANGE, FILE, BAD_FILE = (next(value for name, value, _ in STATUS if name == wanted)
+                                for wanted in ("OUT_OF_RANGE", "FILE", "BAD_FILE"))
 OPERATIONS = 10  # per element that is read or written, as a guess of how long an entry takes
 
 

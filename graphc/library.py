@@ -30,7 +30,8 @@ from codegen.cpu import BITS, needed_features
 from codegen.debug import Origin
 from codegen.elf.archive import archive
 from codegen.entry import used_state
-from codegen.header import KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text
+from codegen.header import (
+    ABI_VERSION, KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text)
 from codegen.jit import assembly_text
 from codegen.library import Linked, build_library, program_name
 from codegen.linkers import OWN, check_linker
@@ -41,13 +42,14 @@ from passes.lower import Request
 from .binding import as_array
 from .compiler import planned
 from .config import Options
+from .described import FORMAT, sealed
 from .ir.dims import Dim, encode, substitute
 from .ir.errors import GraphError, Loc, user_line
 from .ir.files import Chunk, write_whole
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
 from .ir.types import to_storage
-from .loaded import FORMAT, Library, load_library
+from .loaded import Library, load_library
 from .home import spec_of
 from .sparse import SparseJacobian
 from .session import Session, check_updates, missing_or_path, update_pairs, with_fed_nodes
@@ -264,6 +266,7 @@ class Plan:
     signatures: tuple[Signature, ...]
     weights: tuple[np.ndarray[Any, Any], ...]
     initial: tuple[np.ndarray[Any, Any] | None, ...]
+    threads: int
 
     def metadata(self, machines: Sequence[Target]) -> str:
         kept = len(self.weights)
@@ -275,8 +278,9 @@ class Plan:
         weights = [array_data(array, array.name) for array in arrays[:kept]]
         about = [{"name": m.name, "triple": m.triple, "needs": [f for f in needed_features(m) if f in BITS]}
                  for m in machines]
-        return json.dumps({"format": FORMAT, "name": self.header.name, "targets": about, "state": variables,
-                           "weights": weights, "entries": entries}, separators=(",", ":"))
+        return sealed(json.dumps({
+            "format": FORMAT, "abi": ABI_VERSION, "name": self.header.name, "threads": self.threads, "targets": about,
+            "state": variables, "weights": weights, "entries": entries}, separators=(",", ":")))
 
 
 def array_data(array: Array, name: str) -> dict[str, Any]:
@@ -326,7 +330,8 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
     check(header)
     changed = {v for request in requests.values() for v, _ in request.updates}
     initial = [first_value(v, session) if weights != "file" or v in changed else None for v in state]
-    return Plan(header, tuple(programs), tuple(entries.values()), tuple(values[v] for v in inside), tuple(initial))
+    return Plan(header, tuple(programs), tuple(entries.values()), tuple(values[v] for v in inside), tuple(initial),
+                options.threads)
 
 
 @contextmanager

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 import ctypes
-import json
 import os
 from pathlib import Path
 import platform
-import re
 import tempfile
 from typing import Any
 
@@ -24,12 +22,10 @@ import numpy as np
 
 from codegen.elf.load import HOST
 
-from .entries import TEXTS, Entry, EntrySpec, Image, array_text
-from .ir.dims import decode
+from .described import array_of, contents, described, entry_of, place_of
+from .entries import BAD_FILE, FILE, TEXTS, Entry, EntrySpec, Image, array_text
 from .ir.errors import GraphError, Unsupported
-from .ir.plan import Array, DimCheck
-
-FORMAT = 2
+from .states import fault_of, reason_of
 
 
 class Library:
@@ -46,6 +42,10 @@ class Library:
             raise AttributeError(f"library {self.__dict__.get('name', '')!r} has no entry {name!r}; "
                                  f"there are {', '.join(entries)}")
         return entries[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        """An entry by its name, also one that is called like an attribute of every library, such as `state`."""
+        return self.entries[name]
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self.entries})
@@ -89,12 +89,20 @@ class Library:
         if not hasattr(self.image.dll, f"{self.name}_{what}"):
             raise Unsupported(f"library {self.name!r}: {what}_state: it has no variables, or was made freestanding "
                               "(stage: library)")
+        if b"\0" in os.fsencode(path) or not os.fspath(path):
+            raise GraphError(f"library {self.name!r}: {what}_state {os.fspath(path)!r}: a path has characters, and no "
+                             "zero byte among them")
+        name = os.path.realpath(os.fsencode(path))  # a link keeps pointing to the file
         with self.lock:
             arrays = self.image.state_arrays(range(len(self.variables)))
             members = (ctypes.c_void_p * len(arrays))(*(arrays[k].ctypes.data for k in range(len(arrays))))
-            status = self.image.dll[f"{self.name}_{what}"](members, os.fsencode(path))
+            status = self.image.dll[f"{self.name}_{what}"](members, name)
+            number = ctypes.get_errno()
         if status:
-            raise GraphError(f"library {self.name!r}: {what}_state {os.fspath(path)!r}: {TEXTS[status]}")
+            why = (reason_of(name, number) if status == FILE else fault_of(name, self.name, self.variables)
+                   if status == BAD_FILE else "")
+            raise GraphError(f"library {self.name!r}: {what}_state {os.fspath(path)!r}: {TEXTS[status]}"
+                             + (f": {why}" if why else ""))
 
 
 # -- reading --
@@ -103,21 +111,12 @@ def load_library(path: str | os.PathLike[str]) -> Library:
 
     Raises GraphError where it is none, or was made for another processor.
     """
-    place = Path(path).absolute()
-    match = re.fullmatch(r"lib(.+)\.so", place.name)
-    if not match:
-        raise GraphError(f"load_library: {os.fspath(path)!r}: expected a file lib<name>.so")
-    if not place.is_file():
-        raise GraphError(f"load_library: no file {os.fspath(path)!r}")
+    place = place_of(path).absolute()
+    shared, data = described(place, contents(place))
+    if shared.machine != HOST:
+        raise GraphError(f"load_library: {os.fspath(place)!r} is for {shared.machine}, this is {HOST}; compile it with "
+                         "another target=")
     dll = opened(place)
-    try:
-        text = ctypes.c_char.in_dll(dll, f"{match[1]}_metadata")
-        data = json.loads(ctypes.string_at(ctypes.addressof(text)))
-    except ValueError as fault:
-        raise GraphError(f"load_library: {os.fspath(path)!r} was not made by compile_library, or was renamed: "
-                         f"{fault}") from None
-    if data.get("format") != FORMAT:
-        raise GraphError(f"load_library: {os.fspath(path)!r} has format {data.get('format')}, not {FORMAT}")
     check_processor(place, dll, data)
     image = Image(place, dll, data["name"], [array_of(item) for item in data["state"]],
                   [bool(item["initial"]) for item in data["state"]], entry_again)
@@ -128,7 +127,7 @@ def entry_again(path: str, state: Mapping[str, Any], name: str) -> Entry:
     """What a pickled entry becomes."""
     library = load_library(path)
     library.state = state
-    return library.entries[name]
+    return library[name]
 
 
 def opened(path: Path) -> ctypes.CDLL:
@@ -137,7 +136,7 @@ def opened(path: Path) -> ctypes.CDLL:
         link = os.path.join(folder, path.name)
         os.symlink(path, link)
         try:
-            return ctypes.CDLL(link)
+            return ctypes.CDLL(link, use_errno=True)
         except OSError as fault:
             raise GraphError(f"load_library: {os.fspath(path)!r} cannot be loaded here ({platform.machine()}): "
                              f"{str(fault).replace(link, os.fspath(path))}") from None
@@ -146,9 +145,6 @@ def opened(path: Path) -> ctypes.CDLL:
 def check_processor(path: Path, dll: ctypes.CDLL, data: Mapping[str, Any]) -> None:
     """Refuses code of which no variant has only instructions that this processor has."""
     made_for = data["targets"]
-    if made_for[0]["triple"].split("-")[0] != HOST:
-        raise GraphError(f"load_library: {os.fspath(path)!r} is for {made_for[0]['triple']}, this is "
-                         f"{platform.machine()}")
     if not runs_here(dll, data["name"]):
         wanted = "; or ".join(f"{about['name']}: {', '.join(about['needs'])}" for about in made_for)
         raise GraphError(f"load_library: {os.fspath(path)!r}: this processor lacks instructions that it was made with "
@@ -159,13 +155,3 @@ def runs_here(dll: ctypes.CDLL, name: str) -> bool:
     """The library's own answer."""
     return int(dll[f"{name}_check_cpu"]()) == 0
 
-
-def array_of(data: Mapping[str, Any]) -> Array:
-    return Array(data["name"], data["dtype"], tuple(decode(size) for size in data["shape"]))
-
-
-def entry_of(name: str, data: Mapping[str, Any]) -> EntrySpec:
-    checks = tuple(DimCheck(relation, decode(a), decode(b), text) for relation, a, b, text in data["checks"])
-    return EntrySpec(
-        name, tuple(data["symbols"]), tuple(map(array_of, data["inputs"])), tuple(map(array_of, data["outputs"])),
-        tuple(data["state"]), data["single"], checks, tuple(data["messages"]))

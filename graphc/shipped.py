@@ -8,9 +8,8 @@ Nothing of the library runs, so one for another processor is read as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-import json
 from math import prod
 import os
 from pathlib import Path
@@ -18,19 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from codegen.elf.read import LinkError
-from codegen.elf.shared import EXECUTABLE, Shared, read_shared
+from codegen.elf.layout import round_up
+from codegen.elf.link import BLOB_ALIGN
+from codegen.elf.shared import EXECUTABLE, Shared
 
 from .binding import as_array
+from .described import METADATA, array_of, contents, described, entry_of, place_of
 from .entries import EntrySpec, array_text, fixed_shape
 from .ir.errors import GraphError
-from .ir.files import write_whole
+from .ir.files import Chunk, write_whole
 from .ir.plan import Array
 from .ir.types import itemsize
-from .loaded import FORMAT, array_of, entry_of
 from .session import Session
-
-METADATA = "_metadata"
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class LibraryInfo:
     path: Path
     name: str
     nbytes: int
+    abi: int
+    threads: int
     machine: str
     build_id: str | None
     needed: tuple[str, ...]
@@ -53,7 +53,8 @@ class LibraryInfo:
 
     def __str__(self) -> str:
         lines = [f"{self.path}: library {self.name}, {size_text(self.nbytes)} ({size_text(self.code)} code, "
-                 f"{size_text(self.data)} read-only data), {self.machine}",
+                 f"{size_text(self.data)} read-only data), {self.machine}, ABI {self.abi}, "
+                 f"{self.threads} thread{'s' * (self.threads != 1)}",
                  f"build id   {self.build_id or 'none'}",
                  f"needs      {', '.join(self.needed) or 'no other library'}"]
         lines += [f"target     {t['name']}: {', '.join(t['needs']) or 'nothing beyond the architecture'}"
@@ -65,6 +66,8 @@ class LibraryInfo:
 
 
 def size_text(nbytes: int) -> str:
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
     return f"{nbytes / 1000:.1f} kB" if nbytes < 1_000_000 else f"{nbytes / 1e6:.1f} MB"
 
 
@@ -77,11 +80,12 @@ def inspect_library(path: str | os.PathLike[str]) -> LibraryInfo:
 
     Raises GraphError where it is no library that `compile_library` wrote, or a damaged one.
     """
-    place = Path(path)
+    place = place_of(path)
     image = contents(place)
     shared, about = described(place, image)
     return LibraryInfo(
-        place, about["name"], len(image), shared.machine, shared.build_id, shared.needed, tuple(about["targets"]),
+        place, about["name"], len(image), about["abi"], about["threads"], shared.machine, shared.build_id,
+        shared.needed, tuple(about["targets"]),
         tuple(entry_of(name, data) for name, data in about["entries"].items()),
         tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])), tuple(shared.exports),
         shared.size_of(EXECUTABLE), shared.size_of(0))
@@ -93,22 +97,48 @@ def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, 
     `values` is a session that has all of its weights as variables, or arrays by their names, of which some may be
     missing.  The file is replaced by one that is whole; programs that have the old one loaded keep it.
     """
-    place = Path(path)
+    place = place_of(path)
     image = contents(place)
     shared, about = described(place, image)
     arrays = {array.name: array for array in map(array_of, about["weights"])}
     if not arrays:
-        raise GraphError(f"update_weights: {os.fspath(path)!r} has no weights that can be changed; compile it with "
+        raise GraphError(f"update_weights: {os.fspath(place)!r} has no weights that can be changed; compile it with "
                          "weights='data'")
-    addresses = dict(zip(arrays, shared.table(f"{about['name']}_weights")))
-    changed = bytearray(image)
-    for name, value in given_values(arrays, values, place).items():
-        address = addresses[name]
-        if address is None:
-            raise GraphError(f"update_weights: {os.fspath(path)!r}: weight {name!r} is not in the file")
-        at = shared.offset(address, value.nbytes)
-        changed[at:at + value.nbytes] = value.tobytes()
-    write_whole(place, [changed], mode=place.stat().st_mode & 0o777)
+    offsets = weight_offsets(place, shared, about["name"], list(arrays.values()))
+    changed = sorted((offsets[name], value) for name, value in given_values(arrays, values, place).items())
+    try:
+        write_whole(place, pieces(image, changed), mode=place.stat().st_mode & 0o777)
+    except OSError as fault:
+        raise GraphError(f"update_weights: cannot write {os.fspath(place)!r}: {fault.strerror or fault}") from fault
+
+
+def weight_offsets(path: Path, shared: Shared, name: str, arrays: Sequence[Array]) -> dict[str, int]:
+    """Where in the file the weights are.
+
+    They lie one after the other, in the same segment as the description; where the table of their addresses says
+    anything else, it is damaged.
+    """
+    addresses = shared.table(f"{name}_weights")
+    nbytes = [nbytes_of(array) for array in arrays]
+    room = [round_up(max(1, n), BLOB_ALIGN) for n in nbytes]
+    base = shared.segment(shared.exports[f"{name}{METADATA}"][0])
+    first = addresses[0] if addresses else None
+    expected = [None if first is None else first + sum(room[:k]) for k in range(len(arrays))]
+    if first is None or first % BLOB_ALIGN or addresses != expected or any(
+            shared.segment(address) != base for address in addresses if address is not None):
+        raise GraphError(f"update_weights: {os.fspath(path)!r}: damaged: the table of the weights' addresses is wrong")
+    return {array.name: shared.offset(address, n) for array, address, n in zip(arrays, addresses, nbytes)
+            if address is not None}
+
+
+def pieces(image: memoryview, changed: Sequence[tuple[int, np.ndarray[Any, Any]]]) -> Iterator[Chunk]:
+    """The file with other bytes at these offsets, which ascend."""
+    end = 0
+    for at, value in changed:
+        yield image[end:at]
+        yield np.ascontiguousarray(value).tobytes()
+        end = at + value.nbytes
+    yield image[end:]
 
 
 def given_values(arrays: Mapping[str, Array], values: Session | Mapping[str, Any],
@@ -131,36 +161,4 @@ def given_values(arrays: Mapping[str, Array], values: Session | Mapping[str, Any
             raise GraphError(f"update_weights: {name!r} is {array_text(arrays[name])}, got an array of shape "
                              f"{found[name].shape}")
     return found
-
-
-# -- files --
-def contents(path: Path) -> bytes:
-    """The file's bytes."""
-    try:
-        data = path.read_bytes()
-    except OSError as fault:
-        raise GraphError(f"library {os.fspath(path)!r}: {fault.strerror}") from None
-    if not data:
-        raise GraphError(f"library {os.fspath(path)!r}: an empty file")
-    return data
-
-
-def described(path: Path, image: bytes) -> tuple[Shared, dict[str, Any]]:
-    """The shared object, and what it says of itself."""
-    try:
-        shared = read_shared(image)
-        names = [name for name in shared.exports if name.endswith(METADATA)]
-        if len(names) != 1:
-            raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it exports no description")
-        about: dict[str, Any] = json.loads(shared.export(names[0]).rstrip(b"\0"))
-    except LinkError as fault:
-        raise GraphError(f"library {os.fspath(path)!r}: {fault}") from None
-    except ValueError as fault:
-        if isinstance(fault, GraphError):
-            raise
-        raise GraphError(f"library {os.fspath(path)!r}: its description is damaged: {fault}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise GraphError(f"library {os.fspath(path)!r} has another format than {FORMAT}; compile it anew")
-    return shared, about
-
 

@@ -96,8 +96,8 @@ int32_t tiny_copy(const struct tiny_state *to, const struct tiny_state *from);
 
 /*
  * Writes all variables to a file in the safetensors format. It is written under a name of its own
- * first, the path with .part after it, so the path has the old file or the new one and nothing
- * between.
+ * first, the path with 16 digits and .part after it, so the path has the old file or the new one
+ * and nothing between. A symbolic link is replaced; a device or a pipe is refused.
  */
 int32_t tiny_save(const struct tiny_state *state, const char *path);
 

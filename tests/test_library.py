@@ -499,19 +499,6 @@ def test_a_library_that_was_made_anew(tmp_path):
     assert (old.run([1.0]), new.run([1.0])) == (2, 3)
 
 
-def test_files_that_are_no_library(tmp_path, built):
-    with pytest.raises(gc.GraphError, match="no file"):
-        gc.load_library(tmp_path / "libnone.so")
-    (tmp_path / "libtext.so").write_text("not a library")
-    with pytest.raises(gc.GraphError, match="cannot be loaded"):
-        gc.load_library(tmp_path / "libtext.so")
-    shutil.copy(built[0], tmp_path / "libother.so")
-    with pytest.raises(gc.GraphError, match="was renamed"):
-        gc.load_library(tmp_path / "libother.so")
-    with pytest.raises(gc.GraphError, match=r"expected a file lib<name>\.so"):
-        gc.load_library(built[0].with_name("tiny.h"))
-
-
 def test_a_library_for_a_better_processor(built, monkeypatch):
     assert graphc.loaded.runs_here(ctypes.CDLL(str(built[0])), "tiny")
     monkeypatch.setattr(graphc.loaded, "runs_here", lambda dll, name: False)

@@ -28,7 +28,7 @@ def data_object(blobs: Mapping[str, memoryview], arch: Architecture) -> bytes:
     for name, blob in blobs.items():
         data += bytes(-len(data) % BLOB_ALIGN)
         places[name] = len(data), len(blob)
-        data += blob
+        data += blob if len(blob) else b"\0"  # none shares its place with another, as in our linker's files
     strings, names = Strings(), Strings()
     symbols = bytes(SYMBOL.size) + b"".join(
         SYMBOL.pack(strings.at(name), read.GLOBAL << 4 | read.OBJECT, read.HIDDEN, 1, at, size)

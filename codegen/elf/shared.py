@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 import struct
 
 from . import dynamic
@@ -16,6 +17,7 @@ from .relocations import ARCHITECTURES
 from .write import BUILD_ID_HEAD, BUILD_ID_SIZE, DYNAMIC, LOAD, NOTE
 
 EXECUTABLE, WRITABLE = 1, 2
+MOST_SEGMENTS, MOST_TAGS, MOST_SYMBOLS, MOST_NAME = 100, 1000, 1 << 16, 1 << 12  # more than any library has
 HASH, JUMPS, VERSIONS, NEEDED_VERSIONS = 4, 23, 0x6FFFFFF0, 0x6FFFFFFE  # tags of tables that only other linkers write
 TABLES = (dynamic.STRTAB, dynamic.RELA, dynamic.GNU_HASH, HASH, JUMPS, VERSIONS, NEEDED_VERSIONS)
 
@@ -41,9 +43,16 @@ class Shared:
                 return at + address - start
         raise LinkError(f"shared object: {nbytes} bytes at {address:#x} are not in the file")
 
-    def bytes_at(self, address: int, nbytes: int) -> bytes:
+    def segment(self, address: int) -> int | None:
+        """The number of the segment with the address in it, None where there is none."""
+        return next((k for k, (start, _, size, _) in enumerate(self.segments) if start <= address < start + size), None)
+
+    def view(self, address: int, nbytes: int) -> memoryview:
         at = self.offset(address, nbytes)
-        return bytes(self.data[at:at + nbytes])
+        return self.data[at:at + nbytes]
+
+    def bytes_at(self, address: int, nbytes: int) -> bytes:
+        return bytes(self.view(address, nbytes))
 
     def export(self, name: str) -> bytes:
         """The bytes of an exported piece of data."""
@@ -54,6 +63,7 @@ class Shared:
     def table(self, name: str) -> list[int | None]:
         """The addresses in an exported table of pointers, None for null ones."""
         address, nbytes = self.exports.get(name, (0, 0))
+        self.offset(address, nbytes)
         return [self.pointers.get(address + at) for at in range(0, nbytes, 8)]
 
     def size_of(self, flags: int) -> int:
@@ -69,7 +79,7 @@ def read_shared(data: bytes | bytearray | memoryview) -> Shared:
     except (struct.error, IndexError, KeyError, OverflowError, ValueError) as fault:
         if isinstance(fault, LinkError):
             raise
-        raise LinkError(f"shared object: damaged or cut off ({fault})") from None
+        raise LinkError(f"shared object: damaged, or cut off at byte {len(view)}") from None
 
 
 def _read(view: memoryview) -> Shared:
@@ -77,6 +87,8 @@ def _read(view: memoryview) -> Shared:
     if ident[:6] != b"\x7fELF\2\1" or kind != 3 or machine not in MACHINES or entry != SEGMENT.size:
         raise LinkError(f"shared object: begins with {ident[:6].hex(' ')}, type {kind}, machine {machine}: expected a "
                         "little-endian ELF64 shared object for x86-64 or aarch64")
+    if count > MOST_SEGMENTS:
+        raise LinkError(f"shared object: {count} segments, expected at most {MOST_SEGMENTS}")
     rows = [SEGMENT.unpack_from(view, table + k * SEGMENT.size) for k in range(count)]
     loads = tuple((address, offset, size, flags) for type_, flags, offset, address, _, size, _, _ in rows
                   if type_ == LOAD)
@@ -86,7 +98,8 @@ def _read(view: memoryview) -> Shared:
     shared = Shared(MACHINES[machine], None, (), _build_id(view, rows), {}, (), {}, loads, view)
     tables = [view[offset:offset + size // DYNAMIC_ENTRY.size * DYNAMIC_ENTRY.size]
               for type_, _, offset, _, _, size, _, _ in rows if type_ == DYNAMIC]
-    tags = [entry for table in tables for entry in DYNAMIC_ENTRY.iter_unpack(table)]
+    tags = [entry for table in tables
+            for entry in islice(takewhile(lambda entry: entry[0], DYNAMIC_ENTRY.iter_unpack(table)), MOST_TAGS)]
     known = dict(tags)
     if dynamic.STRTAB not in known or dynamic.SYMTAB not in known:
         raise LinkError("shared object: no dynamic symbols")
@@ -99,7 +112,7 @@ def _read(view: memoryview) -> Shared:
 
 
 def _name(names: bytes, at: int) -> str:
-    return names[at:names.index(b"\0", at)].decode()
+    return names[at:names.index(b"\0", at, at + MOST_NAME)].decode()
 
 
 def _symbols(shared: Shared, tags: Mapping[int, int],
@@ -109,8 +122,11 @@ def _symbols(shared: Shared, tags: Mapping[int, int],
     end = min((tags[tag] for tag in TABLES if tags.get(tag, 0) > start), default=start)
     exports: dict[str, tuple[int, int]] = {}
     imports: list[str] = []
-    rows = shared.bytes_at(start, max(end - start, 0) // SYMBOL.size * SYMBOL.size)
-    for at, _, _, section, value, size in list(SYMBOL.iter_unpack(rows))[1:]:
+    count = max(end - start, 0) // SYMBOL.size
+    if count > MOST_SYMBOLS:
+        raise LinkError(f"shared object: room for {count} symbols, expected at most {MOST_SYMBOLS}")
+    rows = shared.view(start, count * SYMBOL.size)
+    for at, _, _, section, value, size in islice(SYMBOL.iter_unpack(rows), 1, None):
         if section == UNDEFINED:
             imports.append(_name(names, at))
         else:
@@ -121,13 +137,13 @@ def _symbols(shared: Shared, tags: Mapping[int, int],
 def _pointers(shared: Shared, tags: Mapping[int, int], relative: int) -> dict[int, int]:
     if dynamic.RELA not in tags:
         return {}
-    rows = shared.bytes_at(tags[dynamic.RELA], tags[dynamic.RELASZ])
+    rows = shared.view(tags[dynamic.RELA], tags[dynamic.RELASZ])
     return {where: addend for where, info, addend in RELOCATION.iter_unpack(rows) if info & 0xFFFFFFFF == relative}
 
 
 def _build_id(view: memoryview, rows: Sequence[tuple[int, ...]]) -> str | None:
     for type_, _, offset, _, _, size, _, _ in rows:
-        note = bytes(view[offset:offset + size])
-        if type_ == NOTE and note.startswith(BUILD_ID_HEAD):
-            return note[len(BUILD_ID_HEAD):len(BUILD_ID_HEAD) + BUILD_ID_SIZE].hex()
+        note = bytes(view[offset:offset + min(size, len(BUILD_ID_HEAD) + BUILD_ID_SIZE)]) if type_ == NOTE else b""
+        if note.startswith(BUILD_ID_HEAD):
+            return note[len(BUILD_ID_HEAD):].hex()
     return None

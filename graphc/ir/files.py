@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+import errno
 import os
 import secrets
 
@@ -14,9 +15,12 @@ def write_whole(path: str | os.PathLike[str], chunks: Iterable[Chunk], *, mode: 
     """Writes the chunks one after the other to a new file beside `path`, which then takes its name.
 
     `mode` is what the process's umask is taken from.  A file that is not `durable` may be lost, or empty, when the
-    machine itself stops; that saves waiting for the disk.
+    machine itself stops; that saves waiting for the disk.  Raises OSError, also where a device or a pipe would be
+    replaced.
     """
     place = os.path.realpath(path)  # a link keeps pointing to the file
+    if os.path.exists(place) and not os.path.isfile(place):
+        raise OSError(errno.EISDIR if os.path.isdir(place) else errno.EINVAL, "is there already and is no file", place)
     folder = os.path.dirname(place)
     partial = os.path.join(folder, f".graphc-{secrets.token_hex(8)}.tmp")
     # Not the tempfile module: its files are readable by their owner alone, and so the result would be.

@@ -1,0 +1,108 @@
+"""What a library says of itself, read from the file before any of it is run or trusted.
+
+A library exports `<name>_metadata`, a JSON text that begins with a sum of all that follows:
+
+    {"sum":"0a1b2c3d","format":3,"abi":2,"name":"digits","targets":[..],"state":[..],"weights":[..],"entries":{..}}
+
+The file is mapped, not read: what is looked at are headers, symbols and this text, however large the weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import mmap
+import os
+from pathlib import Path
+import stat
+from typing import Any, NoReturn
+import zlib
+
+from codegen.elf.read import LinkError
+from codegen.elf.shared import Shared, read_shared
+from codegen.header import ABI_VERSION
+
+from .entries import EntrySpec
+from .io.strict_json import parsed
+from .ir.dims import decode
+from .ir.errors import GraphError
+from .ir.plan import Array, DimCheck
+
+FORMAT = 3
+METADATA = "_metadata"
+HEAD = '{"sum":"%08x",'
+HEAD_SIZE = len(HEAD % 0)
+
+
+def sealed(text: str) -> str:
+    """The JSON text of an object with the sum of the rest in front."""
+    rest = text[1:]
+    return HEAD % zlib.crc32(rest.encode()) + rest
+
+
+def place_of(path: str | bytes | os.PathLike[Any]) -> Path:
+    """The path of a library; TypeError for what is none."""
+    name = os.fsdecode(path)
+    if "\0" in name:
+        raise GraphError(f"library {name!r}: a path cannot have a zero byte")
+    return Path(name)
+
+
+def contents(path: Path) -> memoryview:
+    """The file's bytes, mapped; a pipe or a device is not waited for."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as fault:
+        raise GraphError(f"library {os.fspath(path)!r}: {fault.strerror}") from None
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a device or a pipe"
+            raise GraphError(f"library {os.fspath(path)!r}: is {kind}, expected a file that compile_library wrote")
+        if not about.st_size:
+            raise GraphError(f"library {os.fspath(path)!r}: an empty file")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+
+
+def described(path: Path, image: memoryview) -> tuple[Shared, dict[str, Any]]:
+    """The shared object, and what it says of itself.
+
+    Raises GraphError where it is no library that this version of `compile_library` wrote, or a damaged one.
+    """
+    try:
+        shared = read_shared(image)
+        names = [name for name in shared.exports if name.endswith(METADATA)]
+        text = shared.export(names[0]).rstrip(b"\0") if len(names) == 1 else b""
+    except LinkError as fault:
+        raise GraphError(f"library {os.fspath(path)!r}: {fault}") from None
+    if not text:
+        raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it exports no description")
+    return shared, description(path, text)
+
+
+def description(path: Path, text: bytes) -> dict[str, Any]:
+    """The description in this text, of this version and undamaged."""
+    def refuse(fault: str) -> NoReturn:
+        raise GraphError(f"library {os.fspath(path)!r}: its description is damaged: {fault}")
+    about = parsed(text, refuse)
+    if not isinstance(about, dict):
+        refuse("no JSON object")
+    for what, key, wanted in (("format", "format", FORMAT), ("ABI version", "abi", ABI_VERSION)):
+        if about.get(key) != wanted:
+            raise GraphError(f"library {os.fspath(path)!r} has {what} {about.get(key)!r:.20}, this graphc needs "
+                             f"{wanted}; compile it anew")
+    if text[:HEAD_SIZE] != (HEAD % zlib.crc32(text[HEAD_SIZE:])).encode():
+        refuse("its sum differs")
+    return about
+
+
+def array_of(data: Mapping[str, Any]) -> Array:
+    return Array(data["name"], data["dtype"], tuple(decode(size) for size in data["shape"]))
+
+
+def entry_of(name: str, data: Mapping[str, Any]) -> EntrySpec:
+    checks = tuple(DimCheck(relation, decode(a), decode(b), text) for relation, a, b, text in data["checks"])
+    return EntrySpec(
+        name, tuple(data["symbols"]), tuple(map(array_of, data["inputs"])), tuple(map(array_of, data["outputs"])),
+        tuple(data["state"]), data["single"], checks, tuple(data["messages"]))
