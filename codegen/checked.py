@@ -13,6 +13,8 @@ from graphc.ir.plan import DimCheck
 
 from .text import Function, Int
 
+MOST = (1 << 63) - 1
+
 
 class CheckedSizes:
     """Evaluates sizes where `function` is being written; `symbols` are the registers of the symbols' values."""
@@ -73,6 +75,12 @@ class CheckedSizes:
         value = self.value(size)
         if isinstance(value, str):
             self.fault(f"icmp slt i64 {value}, 0")
+
+    def at_most(self, size: int | Dim, most: int) -> None:
+        """Requires a size that is no more than this, which 64-bit arithmetic always ensures of 2^63 - 1."""
+        value = self.value(size)
+        if most < MOST:
+            self.fault(f"icmp sgt i64 {value}, {most}")
 
     def equal(self, value: Int, size: int | Dim) -> None:
         self.fault(f"icmp ne i64 {value}, {self.value(size)}")

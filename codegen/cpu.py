@@ -59,7 +59,7 @@ def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> None:
     """Adds the function that asks, where there is something to ask.
 
     The answer is kept in a word.  It is asked for when the library is loaded, before there are threads that could see
-    the word change; where nobody runs such code, by the first call.
+    the word change; where nobody runs such code, and in files of other formats than ELF, by the first call.
     """
     if targets[0].architecture != "x86_64":
         return
@@ -70,6 +70,8 @@ def emit_cpu(module: Module, library: str, targets: Sequence[Target]) -> None:
     f.emit(f"store atomic i32 {found}, ptr @{kept} monotonic, align 4")
     f.emit(f"ret i32 {found}")
     module.add(name, f.text())
+    if targets[0].object_format != "elf":
+        return
     first = Function(module, f"define internal void @{name}_at_load() #0")
     first.value(f"call i32 @{name}()")
     first.emit("ret void")

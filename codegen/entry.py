@@ -13,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.ir.dims import Dim, product
+from graphc.ir.errors import GraphError
 from graphc.ir.plan import Array, CopyStep, KernelStep, Program
 from graphc.ir.types import itemsize
 
 from .checked import CheckedSizes
 from .header import STATUS, WORKSPACE_ALIGN
-from .program import Places, StepWriter, arena_sizes, arena_value, declare_constants
+from .program import Places, StepWriter, arena_sizes, arena_value, constant_symbol
 from .sizes import symbol_register
 from .target import Target
 from .text import INLINE, Function, Int, Module
 
 CODE = {name: value for name, value, _ in STATUS}
 SIZE_END = "_workspace_size"
-POINTER_BYTES = 8
 
 
 def used_state(program: Program) -> tuple[int, ...]:
@@ -56,11 +56,13 @@ def parameters_of(program: Program, weights: Sequence[str]) -> list[str]:
 def emit_entry(module: Module, name: str, program: Program, target: Target, weights: Sequence[str], *,
                has_pool: bool) -> None:
     """Both functions; `weights` are the symbols of the program's first variables, the others are the caller's."""
-    for symbol in weights:
+    for symbol in (*weights, *(constant_symbol(c.key) for c in program.constants)):
         module.add_global(symbol, weight_text(symbol))
-    declare_constants(module, program)
+    arena = arena_sizes(program, target, has_pool=has_pool)[0]
     if program.symbols:
-        emit_sizes(module, name, program, arena_sizes(program, target, has_pool=has_pool)[0])
+        emit_sizes(module, name, program, arena, target)
+    else:
+        check_sizes(name, program, arena, target)
     _Writer(module, name, program, target, weights, has_pool).write()
     emit_workspace_size(module, name, program, target, has_pool=has_pool)
 
@@ -70,7 +72,15 @@ def weight_text(symbol: str) -> str:
     return f"@{symbol} = external hidden constant i8, align 64"
 
 
-def emit_sizes(module: Module, name: str, program: Program, arena: int | Dim) -> None:
+def check_sizes(name: str, program: Program, arena: int | Dim, target: Target) -> None:
+    """Raises GraphError where an array of known size cannot be addressed."""
+    sizes = {array.name: product(array.shape) * itemsize(array.dtype) for array in (*program.inputs, *program.outputs)}
+    for what, nbytes in (sizes | {"the workspace": arena}).items():
+        if isinstance(nbytes, int) and nbytes > target.most_bytes:
+            raise GraphError(f"library: {name}: {what} has {nbytes} bytes, {target.name} reaches {target.most_bytes}")
+
+
+def emit_sizes(module: Module, name: str, program: Program, arena: int | Dim, target: Target) -> None:
     """`i1 @<name>_sizes(i64 size..)`: whether the sizes are such that the program may run; `arena` is what it needs."""
     f = Function(module, f"define internal i1 @{name}_sizes({', '.join(sizes_of(program))}){INLINE} #0")
     sizes = CheckedSizes(f, {s: symbol_register(s) for s in program.symbols})
@@ -78,17 +88,18 @@ def emit_sizes(module: Module, name: str, program: Program, arena: int | Dim) ->
     for array in (*program.inputs, *program.outputs):
         for size in array.shape:
             sizes.nonnegative(size)
-        sizes.value(product(array.shape) * itemsize(array.dtype))
+        sizes.at_most(product(array.shape) * itemsize(array.dtype), target.most_bytes)
     for check in program.checks:
         sizes.check(check)
     sizes.nonnegative(arena)
+    sizes.at_most(arena, target.most_bytes)
     f.emit(f"ret i1 {f.value(f'xor i1 {sizes.any_fault()}, true')}")
     module.add(f"{name}_sizes", f.text())
 
 
 def emit_workspace_size(module: Module, name: str, program: Program, target: Target, *, has_pool: bool) -> None:
     listed = ", ".join(sizes_of(program))
-    f = Function(module, f"define i64 @{name}{SIZE_END}({listed}) #0")
+    f = Function(module, f"define hidden i64 @{name}{SIZE_END}({listed}) #0")
 
     def arena() -> list[Int]:
         return [arena_value(f, program, *arena_sizes(program, target, has_pool=has_pool))]
@@ -108,7 +119,7 @@ class _Writer:
         self.weights = weights
         self.arena = arena_sizes(program, target, has_pool=has_pool)
         listed = ", ".join(parameters_of(program, weights))
-        self.function = Function(module, f"define i32 @{name}({listed}) #0")
+        self.function = Function(module, f"define hidden i32 @{name}({listed}) #0")
         self.members: dict[int, str] = {}
         places = Places(self.pointer, "%workspace", lambda _: CODE["OUT_OF_RANGE"])
         self.steps = StepWriter(self.function, program, target, places, has_pool=has_pool, inline=True)
@@ -146,9 +157,9 @@ class _Writer:
             return []
         f = self.function
         self.refuse(f.value("icmp eq ptr %state, null"), "NULL_POINTER")
-        self.check_alignment([("%state", POINTER_BYTES, 1)])
-        self.members = {k: f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align {POINTER_BYTES}")
-                        for k in kept}
+        size = self.target.pointer_bytes
+        self.check_alignment([("%state", size, 1)])
+        self.members = {k: f.value(f"load ptr, ptr {f.element('ptr', '%state', k)}, align {size}") for k in kept}
         return [(pointer, self.program.state[len(self.weights) + k]) for k, pointer in self.members.items()]
 
     def refuse(self, condition: str, reason: str) -> None:

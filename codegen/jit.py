@@ -106,6 +106,6 @@ def loaded_image(image: bytes, symbols: Mapping[str, int] = {}, kept: object = N
 
 
 def check_runs_here(target: Target) -> None:
-    if target.architecture != HOST:
+    if target.architecture != HOST or target.object_format != "elf":
         raise GraphError(f"target: code for {target.name} cannot run here, on {HOST}; compile_library writes it to a "
                          "file")

@@ -14,36 +14,35 @@ and its like are part of the object.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphc.ir.errors import Loc, Unsupported
+from graphc.ir.errors import Loc
 from graphc.ir.plan import Program
 
+from . import formats
+from .blobs import blob_object
 from .cache import Cache
 from .cpu import emit_best, emit_cpu, emit_dispatch
 from .debug import Lines, Origin
 from .elf import Blob, write_library
-from .elf.archive import data_object
+from .elf.archive import archive
 from .elf.link import flat
-from .elf.read import UNDEFINED, read_object
-from .elf.relocations import ARCHITECTURES
-from .elf.resolve import TABLE_NAME
 from .entry import CODE, SIZE_END, emit_entry, parameters_of, weight_text
 from .header import STATUS, CLibrary
-from .jit import compile_text, object_of
+from .jit import object_of
 from .linkers import OWN, link_by
 from .pool import IMPORTS as POOL_IMPORTS, RUN, emit_pool
 from .program import constant_symbol
 from .regions import DESCRIPTOR, descriptor_text, foreign_descriptor
+from .runtime import memory_functions, runtime_object
 from .state import IMPORTS, emit_state
 from .target import Target, baseline
 from .text import Function, Int, Module
 
 LIBC = ("libc.so.6",)
 UNKNOWN = "no such status"
-MEMORY = {"memcpy": ("ptr", 1), "memmove": ("ptr", 1), "memset": ("i32", 0)}  # second parameter; whether it is read
 
 
 @dataclass(frozen=True)
@@ -61,29 +60,47 @@ class Linked:
     """What a library is made of, ready to be written to any file."""
 
     units: tuple[Unit, ...]
-    memory: tuple[bytes, ...]  # what stands for functions of <string.h>
-    exports: tuple[str, ...]
+    runtime: tuple[bytes, ...]  # what stands for functions of C libraries
+    functions: tuple[str, ...]  # that are exported
+    tables: tuple[str, ...]  # exported data
     blobs: Mapping[str, Blob]
     imports: tuple[str, ...] = ()  # of libc
     has_pool: bool = False
 
+    @property
+    def target(self) -> Target:
+        """The least processor that all of it is for."""
+        return self.units[0].target
+
     def write(self, path: Path, soname: str, linker: str = OWN) -> None:
-        """Writes the shared object; by our linker blobs go from memory to the file without a copy."""
-        needed = LIBC if self.imports else ()
+        """Writes the shared object, in ELF; by our linker blobs go from memory to the file without a copy."""
+        needed, exports = LIBC if self.imports else (), (*self.functions, *self.tables)
         if linker == OWN:
-            write_library(path, [*(unit.code for unit in self.units), *self.memory], exports=self.exports,
+            write_library(path, [*(unit.code for unit in self.units), *self.runtime], exports=exports,
                           soname=soname, blobs=self.blobs, imports=self.imports, needed=needed,
                           stays=self.has_pool)
         else:
-            memory = [(f"memory{k}.o", code) for k, code in enumerate(self.memory)]
-            link_by(linker, path, [*self.objects(), *memory], self.exports, soname,
-                    libc=bool(needed), stays=self.has_pool)
+            link_by(linker, path, self.all_objects(), exports, soname, libc=bool(needed), stays=self.has_pool)
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The files of a library that is not ELF."""
+        return formats.linked(self.target, name, self.all_objects(), self.functions, self.tables)
 
     def objects(self) -> list[tuple[str, bytes]]:
-        """Relocatable objects by their file names, data included; they want memcpy and its like from libc."""
-        arch = ARCHITECTURES[read_object(self.units[0].code, "code").machine]
-        data = {name: flat(name, blob) for name, blob in self.blobs.items()}
-        return [*((f"{unit.label}.o", unit.code) for unit in self.units), ("data.o", data_object(data, arch))]
+        """Relocatable objects by their file names, data included; they want memcpy and its like from elsewhere."""
+        end = formats.format_of(self.target).object_end
+        data = blob_object({name: flat(name, blob) for name, blob in self.blobs.items()}, self.target)
+        return [*((f"{unit.label}{end}", unit.code) for unit in self.units), (f"data{end}", data)]
+
+    def all_objects(self) -> list[tuple[str, bytes]]:
+        end = formats.format_of(self.target).object_end
+        return [*self.objects(), *((f"runtime{k}{end}", code) for k, code in enumerate(self.runtime))]
+
+    def archive(self, name: str) -> bytes:
+        """A static library of the objects, which the file of that name is to hold."""
+        if self.target.object_format == "elf":
+            return archive(self.objects())
+        return formats.archived(name, self.objects())
 
 
 def program_name(library: str, entry: str) -> str:
@@ -102,24 +119,24 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     which of them fits, the first one that does, and says so where none does.  With an `origin`
     they say which lines of the user's program their code belongs to.
     """
-    module, base = library_module(origin), baseline(targets[0])
+    base = baseline(targets[0])
+    module = library_module(base, origin)
     weight_symbols = tuple(weight_symbol(library.name, k) for k in range(len(weights)))
     locs = origin.entries if origin is not None else (None,) * len(programs)
     entries = [Entry(f"{library.name}_{function.name}", program, weight_symbols, loc)
                for function, program, loc in zip(library.functions, programs, locs)]
-    variants = [program_module(library_module(origin), entries, number, target, has_pool=threads > 1)
+    variants = [program_module(library_module(target, origin), entries, number, target, has_pool=threads > 1)
                 for number, target in enumerate(targets)]
     emit_cpu(module, library.name, targets)
-    exports = [name for entry in entries for name in emit_public(module, library.name, entry, targets)]
-    exports += [emit_strerror(module, library.name), emit_version(module, library),
-                emit_check(module, library.name, targets)]
-    exports.append(emit_text(module, f"{library.name}_metadata", metadata))
-    exports.append(emit_initial(module, library.name, initial))
+    functions = [name for entry in entries for name in emit_public(module, library.name, entry, targets)]
+    functions += [emit_strerror(module, library.name), emit_version(module, library),
+                  emit_check(module, library.name, targets)]
+    tables = [emit_text(module, f"{library.name}_metadata", metadata), emit_initial(module, library.name, initial)]
     if weights:
-        exports.append(emit_table(module, f"{library.name}_weights", weight_symbols))
+        tables.append(emit_table(module, f"{library.name}_weights", weight_symbols))
     imports: tuple[str, ...] = ()
     if library.state and library.has_files:
-        exports += emit_state(module, library.name, programs[0].state[len(weights):], CODE)
+        functions += emit_state(module, library.name, programs[0].state[len(weights):], CODE)
         imports = IMPORTS
     has_pool = any(DESCRIPTOR in made.globals for made in variants)
     if has_pool:
@@ -132,12 +149,17 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
     blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
-    memory = memory_functions([unit.code for unit in units], {*blobs, *imports}, base)
-    return Linked(tuple(units), memory, tuple(exports), blobs, imports, has_pool)
+    if base.object_format == "elf":
+        runtime = memory_functions([unit.code for unit in units], {*blobs, *imports}, base)
+    else:
+        runtime = (runtime_object(base),)
+    return Linked(tuple(units), runtime, tuple(functions), tuple(tables), blobs, imports, has_pool)
 
 
-def library_module(origin: Origin | None) -> Module:
-    return Module(debug=Lines(origin.root) if origin is not None else None)
+def library_module(target: Target, origin: Origin | None) -> Module:
+    """An empty module; Windows walks the stack by tables that every function has."""
+    return Module(more_attributes="uwtable" if target.object_format == "coff" else "",
+                  debug=Lines(origin.root) if origin is not None else None)
 
 
 def unit_of(label: str, module: Module, target: Target, cache: Cache) -> Unit:
@@ -254,60 +276,3 @@ def emit_table(module: Module, name: str, symbols: Sequence[str | None]) -> str:
     module.add_global(name, f"@{name} = constant [{len(symbols)} x ptr] [{listed}], align 8" if symbols else
                       f"@{name} = constant [1 x ptr] zeroinitializer, align 8")
     return name
-
-
-# -- what C libraries have, and this one brings along --
-def memory_functions(code: Sequence[bytes], known: Collection[str], target: Target) -> tuple[bytes, ...]:
-    """An object with those functions of <string.h> that the code calls."""
-    symbols = [s for data in code for s in read_object(data, "the library's code").symbols if s.name]
-    defined = {s.name for s in symbols if s.section != UNDEFINED}
-    missing = sorted({s.name for s in symbols if s.section == UNDEFINED} - {TABLE_NAME, *known, *defined})
-    strange = [name for name in missing if name not in MEMORY]
-    if strange:
-        raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not "
-                          "bring along yet (stage: linking)")
-    wanted = [name for name in missing if name in MEMORY]
-    if not wanted:
-        return ()
-    module = Module(attributes='nounwind "no-builtins"')
-    for name in wanted:
-        emit_memory(module, name)
-    return (compile_text(module.text(), target),)
-
-
-def emit_memory(module: Module, name: str) -> None:
-    """memcpy, memmove or memset, in steps of 32 bytes."""
-    kind, reads = MEMORY[name]
-    f = Function(module, f"define hidden ptr @{name}(ptr %to, {kind} %from, i64 %n) #0")
-    wide = f.value("and i64 %n, -32")
-    if not reads:
-        byte = f.value("trunc i32 %from to i8")
-        first = f.value(f"insertelement <32 x i8> poison, i8 {byte}, i32 0")
-        row = f.value(f"shufflevector <32 x i8> {first}, <32 x i8> poison, <32 x i32> zeroinitializer")
-
-    def step(kind: str, at: Int) -> list[Int]:
-        value = byte_or_row(kind)
-        if reads:
-            value = f.value(f"load {kind}, ptr {f.element('i8', '%from', at)}, align 1")
-        f.emit(f"store {kind} {value}, ptr {f.element('i8', '%to', at)}, align 1")
-        return []
-
-    def byte_or_row(kind: str) -> str:
-        return "" if reads else byte if kind == "i8" else row
-
-    def forward() -> list[Int]:
-        f.loop(0, wide, 32, [], lambda i, _: step("<32 x i8>", i))
-        f.loop(wide, "%n", 1, [], lambda i, _: step("i8", i))
-        return []
-
-    def backward() -> list[Int]:
-        last = f.value("sub i64 %n, 1")
-        f.loop(0, "%n", 1, [], lambda i, _: step("i8", f.value(f"sub i64 {last}, {i}")))
-        return []
-
-    if name == "memmove":
-        f.choose(f.value("icmp ugt ptr %to, %from"), [], backward, forward)
-    else:
-        forward()
-    f.emit("ret ptr %to")
-    module.add(name, f.text())

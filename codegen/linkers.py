@@ -3,37 +3,44 @@
     cc         the system's compiler driver, which calls its linker
     ld, lld    GNU's and LLVM's linker (`ld`, `ld.lld`)
     ziglang    LLVM's linker as the package ziglang brings it: `pip install graphc[aot]`
+
+All make ELF; files of other formats are linked by `codegen.formats`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import importlib.util
 from pathlib import Path
 import shutil
 import subprocess
-import sys
 from tempfile import TemporaryDirectory
 
 from graphc.ir.errors import GraphError
 
 from .elf.read import LinkError
+from .formats import ZIG, check_ziglang
+from .target import Target
 
-OWN = "own"
+OWN, ZIGLANG = "own", "ziglang"
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "cc": ("cc", "-shared", "-nostdlib"), "ld": ("ld", "-shared"), "lld": ("ld.lld", "-shared"),
-    "ziglang": (sys.executable, "-m", "ziglang", "ld.lld", "-shared")}
+    ZIGLANG: (*ZIG, "ld.lld", "-shared")}
 LINKERS = (OWN, *COMMANDS)
 OPTIONS = ("-z", "now", "-z", "relro", "-z", "noexecstack", "--build-id=sha1", "--no-undefined")
 SECONDS = 300
 
 
-def check_linker(name: str) -> None:
-    """Raises GraphError where there is no such linker, or it is not on this machine."""
+def check_linker(name: str, target: Target) -> None:
+    """Raises GraphError where there is no such linker for the target, or it is not on this machine."""
     if name not in LINKERS:
         raise GraphError(f"link: linker={name!r}: expected one of {', '.join(LINKERS)}")
-    if name == "ziglang" and importlib.util.find_spec("ziglang") is None:
-        raise GraphError("link: linker='ziglang' needs the package: pip install graphc[aot]")
+    if target.object_format != "elf":
+        if name not in (OWN, ZIGLANG):
+            raise GraphError(f"link: linker={name!r} makes ELF; files for {target.name} are linked by 'ziglang', which "
+                             "need not be asked for")
+        check_ziglang(f"target={target.name!r}")
+    if name == ZIGLANG:
+        check_ziglang("linker='ziglang'")
     if name in COMMANDS and shutil.which(COMMANDS[name][0]) is None:
         raise GraphError(f"link: linker={name!r}: no program {COMMANDS[name][0]!r} on this machine; linker='own' needs "
                          "none")
@@ -42,7 +49,6 @@ def check_linker(name: str) -> None:
 def link_by(linker: str, path: Path, objects: Sequence[tuple[str, bytes]], exports: Sequence[str], soname: str,
             *, libc: bool, stays: bool) -> None:
     """Writes the shared object with that linker; `libc`: the objects need it, `stays`: it is never unloaded."""
-    check_linker(linker)
     with TemporaryDirectory(prefix="graphc-") as folder:
         place = Path(folder)
         (place / "exports.map").write_text("{ global: " + " ".join(f"{name};" for name in exports) + " local: *; };\n")

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 import platform
 from typing import Any
@@ -14,8 +15,10 @@ from graphc.ir.errors import GraphError
 
 from .fingerprint import processor
 
-X86 = "x86_64-unknown-linux-gnu"
-ARM = "aarch64-unknown-linux-gnu"
+LINUX, WINDOWS, MACOS = "unknown-linux-gnu", "pc-windows-gnu", "apple-macosx11.0.0"  # ends of triples
+WASM = "wasm32-unknown-unknown"
+WASM_FEATURES = "+bulk-memory,+bulk-memory-opt,+mutable-globals,+nontrapping-fptoint,+sign-ext,+simd128"
+FORMATS = {LINUX: "elf", WINDOWS: "coff", MACOS: "macho", "unknown-unknown": "wasm"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,25 @@ class Target:
         return self.triple.split("-")[0]
 
     @property
+    def object_format(self) -> str:
+        """elf, coff, macho or wasm."""
+        return FORMATS.get(self.triple.partition("-")[2], "elf")
+
+    @property
+    def pointer_bytes(self) -> int:
+        return 4 if self.architecture == "wasm32" else 8
+
+    @property
+    def most_bytes(self) -> int:
+        """How long an array can be."""
+        return (1 << 8 * self.pointer_bytes) - 1 if self.pointer_bytes < 8 else (1 << 63) - 1
+
+    @property
+    def has_half(self) -> bool:
+        """Whether single instructions convert from and to half: all that have FMA do so, and none of the others."""
+        return self.has_fma
+
+    @property
     def has_avx512(self) -> bool:
         return self.architecture == "x86_64" and self.vector_bits == 512
 
@@ -43,21 +65,24 @@ class Target:
         return self.vector_bits // bits
 
 
-KNOWN = {
-    "x86-64-v2": Target("x86-64-v2", X86, "x86-64-v2", "", 128, False, False),
-    "x86-64-v3": Target("x86-64-v3", X86, "x86-64-v3", "", 256, True, True),
-    "x86-64-v4": Target("x86-64-v4", X86, "x86-64-v4", "", 512, True, True),
-    "aarch64": Target("aarch64", ARM, "generic", "+neon", 128, True, False),
-}
+def _known() -> Iterator[Target]:
+    for name, end in (("", LINUX), ("-windows", WINDOWS), ("-macos", MACOS)):
+        for level, bits in (("x86-64-v2", 128), ("x86-64-v3", 256), ("x86-64-v4", 512)):
+            yield Target(level + name, f"x86_64-{end}", level, "", bits, bits > 128, bits > 128)
+        yield Target(f"aarch64{name}", f"aarch64-{end}", "generic", "+neon", 128, True, False)
+    yield Target("wasm32", WASM, "generic", WASM_FEATURES, 128, False, False)
+
+
+KNOWN = {known.name: known for known in _known()}
 HOSTS = {  # by architecture: what every processor of the kind can run
-    "x86_64": Target("x86-64", X86, "x86-64", "", 128, False, False),
-    "aarch64": KNOWN["aarch64"],
+    "x86_64": Target("x86-64", f"x86_64-{LINUX}", "x86-64", "", 128, False, False),
+    "aarch64": KNOWN["aarch64"], "wasm32": KNOWN["wasm32"],
 }
 
 
 def baseline(chosen: Target) -> Target:
-    """What every processor of the target's architecture can run."""
-    return HOSTS[chosen.architecture]
+    """What every processor of the target's architecture can run, on the same system."""
+    return replace(HOSTS[chosen.architecture], triple=chosen.triple)
 
 
 @cache
@@ -102,4 +127,5 @@ def machine(chosen: Target) -> Any:
     llvm.initialize_all_asmprinters()
     llvm.initialize_native_asmparser()
     return llvm.Target.from_triple(chosen.triple).create_target_machine(
-        cpu=chosen.cpu, features=chosen.features, opt=2, reloc="pic", codemodel="small")
+        cpu=chosen.cpu, features=chosen.features, opt=2, codemodel="small",
+        reloc="static" if chosen.object_format == "wasm" else "pic")

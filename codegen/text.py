@@ -37,8 +37,9 @@ def float_literal(value: float, bits: int) -> str:
 class Module:
     """Functions, globals and declarations of one module; each declaration and each named text is written once."""
 
-    def __init__(self, *, attributes: str = 'nounwind "prefer-vector-width"="512"', debug: Lines | None = None) -> None:
-        self.attributes = attributes
+    def __init__(self, *, attributes: str = 'nounwind "prefer-vector-width"="512"', more_attributes: str = "",
+                 debug: Lines | None = None) -> None:
+        self.attributes = f"{attributes} {more_attributes}".rstrip()
         self.debug = debug
         self.loc: Loc | None = None  # the user's line of the functions that are being written
         self.declarations: dict[str, None] = {}

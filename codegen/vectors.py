@@ -190,8 +190,8 @@ class Lanes:
 
     @property
     def _has_half(self) -> bool:
-        """x86-64-v2 has no conversion instructions, and the library functions are not ours to call."""
-        return self.target.architecture != "x86_64" or self.target.has_fma
+        """Elsewhere LLVM calls library functions, which are not ours to call."""
+        return self.target.has_half
 
     def _float_to_bfloat(self, value: str) -> str:
         """Rounds to nearest, ties to even, by adding just under half a unit to the bits; NaN stays a quiet NaN."""

@@ -4,6 +4,7 @@
         "predict": gc.signature([x], logits),
         "train_step": gc.signature([x, t], loss, updates=updates)}, session=sess)
     build/libdigits.so   build/digits.h   build/digits.pc   build/digits-config.cmake
+    build/digits.dll     build/digits.lib ..    or libdigits.dylib, digits.wasm: the target says which
 
 Variables that no entry updates become read-only data of the library, with the values of the session; without a session,
 and where an entry updates them, they are members of `struct digits_state`, in the order of the graph.
@@ -20,7 +21,6 @@ import json
 import os
 from pathlib import Path
 import re
-import secrets
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,9 @@ import numpy as np
 from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
 from codegen.debug import Origin
-from codegen.elf.archive import archive
 from codegen.entry import used_state
 from codegen.header import (
     ABI_VERSION, KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text)
-from codegen.jit import assembly_text
 from codegen.library import Linked, build_library, program_name
 from codegen.linkers import OWN, check_linker
 from codegen.state import layout
@@ -45,12 +43,13 @@ from .config import Options
 from .described import FORMAT, sealed
 from .ir.dims import Dim, encode, substitute
 from .ir.errors import GraphError, Loc, user_line
-from .ir.files import Chunk, write_whole
+from .ir.files import Chunk
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
 from .ir.types import to_storage
 from .loaded import Library, load_library
 from .home import spec_of
+from .packaging import file_names, more_files, text_files, write_files
 from .sparse import SparseJacobian
 from .session import Session, check_updates, missing_or_path, update_pairs, with_fed_nodes
 
@@ -121,7 +120,8 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
                     freestanding: bool = False, linker: str = OWN, emit: Sequence[str] = (),
                     debug: bool | str | os.PathLike[str] = False, **options: Any) -> Path:
     """Writes lib<name>.so and <name>.h into the folder, and <name>.pc and <name>-config.cmake, by which pkg-config and
-    CMake find them; all or none.  Returns the path of the first.
+    CMake find them; all or none.  Returns the path of the first.  For a target that is not Linux the first is
+    <name>.dll, with <name>.lib to import it, lib<name>.dylib, or <name>.wasm, linked by the package ziglang.
 
     The functions become `<name>_<entry>`.  Options are those of `Session`: `target="x86-64-v3"` for another machine.
     With `targets=["x86-64-v4", "x86-64-v3"]` the file has code for each, and uses the first that the processor it is
@@ -148,22 +148,28 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     if freestanding and chosen.threads > 1:
         raise GraphError(f"compile_library: {name!r}: threads={chosen.threads} needs libc; not freestanding")
     machines = chosen_targets(targets or (chosen.target,))
-    check_linker(linker)
+    check_linker(linker, machines[0])
     check_emit(emit)
-    place = check_folder(folder, name)
+    place = check_folder(folder, file_names(name, machines[0]))
     check_weights(weights, session, freestanding)
+    check_system(machines[0], chosen.threads, weights, debug is not False)
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
+    if plan.header.state and not freestanding and not is_linux(machines[0]):
+        raise GraphError(f"compile_library: {name!r}: the functions that make and save a state are for Linux; "
+                         f"for {machines[0].name} freestanding=True leaves them out, and the caller keeps the arrays "
+                         f"of {', '.join(item.name for item in plan.header.state)}")
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads, origin_of(entries, debug))
     check_size(linked)
     data: dict[str, Iterable[Chunk]] = {file: [content] for file, content in more_files(name, linked, emit).items()}
+    data |= {file: [content.encode()] for file, content in text_files(name, text, machines[0]).items()}
     if weights == "file":
         assert session is not None
         state = plan.programs[0].state
         values = {v.name: to_storage(session.value(v), v.dtype) for v in session.graph.variables.values()}
         data[f"{name}.safetensors"] = layout(name, state).file([values[array.name] for array in state])
-    return write_files(place, name, linked, linker, text, data)
+    return write_files(place, name, linked, linker, data)
 
 
 def options_of(session: Session | None, given: Mapping[str, Any]) -> Options:
@@ -205,14 +211,32 @@ def check_weights(weights: str, session: Session | None, freestanding: bool) -> 
                          "leaves out")
 
 
+def is_linux(machine: Target) -> bool:
+    return machine.object_format == "elf"
+
+
+def check_system(machine: Target, threads: int, weights: str, has_lines: bool) -> None:
+    if is_linux(machine):
+        return
+    if has_lines:
+        raise GraphError(f"compile_library: debug=: libraries for {machine.name} have no lines for debuggers, "
+                         "those for Linux do")
+    if threads > 1:
+        raise GraphError(f"compile_library: threads={threads}: libraries for {machine.name} run on the thread that "
+                         "calls them; the pool is for Linux")
+    if weights == "file":
+        raise GraphError(f"compile_library: weights='file' needs functions that read files, which are for Linux; for "
+                         f"{machine.name} weights are 'constant' or 'data'")
+
+
 def chosen_targets(names: Sequence[str]) -> list[Target]:
     """The targets, of one architecture and each once."""
     if isinstance(names, str):
         raise GraphError(f"compile_library: targets={names!r}: expected a list of names; target={names!r} asks for one")
     found = [target(name) for name in names]
-    if len({t.architecture for t in found}) > 1 or len(set(found)) < len(found):
-        raise GraphError(f"compile_library: targets={list(names)}: expected different ones of one architecture, got "
-                         f"{', '.join(t.triple for t in found)}")
+    if len({(t.architecture, t.object_format) for t in found}) > 1 or len(set(found)) < len(found):
+        raise GraphError(f"compile_library: targets={list(names)}: expected different ones of one architecture and "
+                         f"system, got {', '.join(t.triple for t in found)}")
     return found
 
 
@@ -235,22 +259,17 @@ def check_entries(name: str, entries: Mapping[str, Signature], session: Session 
                          f"{len(graphs)} graphs; build them in one")
 
 
-def check_folder(folder: str | os.PathLike[str], name: str) -> Path:
+def check_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> Path:
     place = Path(folder)
     if place.exists() and not place.is_dir():
         raise GraphError(f"compile_library: {os.fspath(folder)!r} is no folder")
     existing = next(p for p in (place, *place.absolute().parents) if p.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise GraphError(f"compile_library: the folder {os.fspath(existing)!r} cannot be written to")
-    for file in file_names(name):
+    for file in files:
         if (place / file).is_dir():
             raise GraphError(f"compile_library: {os.fspath(place / file)!r} is a folder")
     return place
-
-
-def file_names(name: str) -> tuple[str, ...]:
-    """The shared object, its header, and what tells pkg-config and CMake where they are."""
-    return f"lib{name}.so", f"{name}.h", f"{name}.pc", f"{name}-config.cmake"
 
 
 # -- the plan --
@@ -434,62 +453,3 @@ def c_array(array: Array, name: str, dims: Mapping[str, str], direction: str, ta
     sizes = {symbol: Dim.symbol(new) for symbol, new in dims.items()}
     shape = [size if isinstance(size := substitute(old, sizes), int) else str(size) for old in array.shape]
     return c_argument(c_name(name, taken), array.dtype, shape, direction)
-
-
-# -- files --
-PC = """prefix=${{pcfiledir}}
-
-Name: {name}
-Description: functions compiled by graphc
-Version: {version}
-Libs: -L${{prefix}} -l{name}
-Cflags: -I${{prefix}}
-"""
-CMAKE = """# {name}: functions compiled by graphc; find_package({name}) makes the target {name}::{name}.
-if(NOT TARGET {name}::{name})
-  add_library({name}::{name} SHARED IMPORTED)
-  set_target_properties({name}::{name} PROPERTIES
-    IMPORTED_LOCATION "${{CMAKE_CURRENT_LIST_DIR}}/lib{name}.so"
-    IMPORTED_SONAME "lib{name}.so"
-    INTERFACE_INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_LIST_DIR}}")
-endif()
-"""
-
-
-def more_files(name: str, linked: Linked, emit: Sequence[str]) -> dict[str, bytes]:
-    """The files beside the library that were asked for, by their names."""
-    found: dict[str, bytes] = {}
-    if "a" in emit:
-        found[f"lib{name}.a"] = archive(linked.objects())
-    if "o" in emit:
-        found |= {f"{name}_{file}": data for file, data in linked.objects()}
-    for unit in linked.units:
-        if "ll" in emit:
-            found[f"{name}_{unit.label}.ll"] = unit.text.encode()
-        if "s" in emit:
-            found[f"{name}_{unit.label}.s"] = assembly_text(unit.text, unit.target).encode()
-    return found
-
-
-def write_files(place: Path, name: str, linked: Linked, linker: str, header: str,
-                data: Mapping[str, Iterable[Chunk]]) -> Path:
-    """All files under temporary names first, then their own: where anything fails, nothing has changed."""
-    shared, h, pc, cmake = file_names(name)
-    mark = f".{secrets.token_hex(8)}.tmp"
-    texts = {h: header, pc: PC.format(name=name, version="1"), cmake: CMAKE.format(name=name)}
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        try:
-            linked.write(place / (shared + mark), shared, linker)
-            for file, text in texts.items():
-                (place / (file + mark)).write_text(text, encoding="utf-8", newline="\n")
-            for file, chunks in data.items():
-                write_whole(place / (file + mark), chunks)
-            for file in (*data, *texts, shared):
-                os.replace(place / (file + mark), place / file)
-        finally:
-            for file in (shared, *texts, *data):
-                (place / (file + mark)).unlink(missing_ok=True)
-    except OSError as fault:
-        raise GraphError(f"compile_library: cannot write to {os.fspath(place)!r}: {fault.strerror or fault}") from fault
-    return place / shared

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = ("python", "text", "sh", "c", "cpp", "rust", "cmake", "toml", "json", "llvm", "html")
+LANGUAGES = ("python", "text", "sh", "c", "cpp", "rust", "js", "cmake", "toml", "json", "llvm", "html")
 FENCE = re.compile(r"^( *)(```+|~~~+) *([^`]*?) *$")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#{1,6} +(.*?) *#*$")

@@ -18,13 +18,14 @@ import pytest
 from codegen.header import STATUS
 from codegen.jit import compile_text, load
 from codegen.elf.read import FUNC, read_object
-from codegen.library import emit_memory
+from codegen.runtime import emit_memory
 from codegen.state import IMPORTS
 from codegen.target import target
 from codegen.text import Module
 import graphc as gc
 import graphc.loaded
-from graphc.library import file_names
+import graphc.packaging
+from graphc.packaging import file_names
 from tests.elf_programs import child, runs_here, tool
 
 CODE = {name: value for name, value, _ in STATUS}
@@ -464,7 +465,7 @@ with gc.Graph():
     for name, seed in (("a", "0"), ("b", "7")):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], env=environment, cwd=root, check=True)
-    for file in file_names("same"):
+    for file in file_names("same", target("x86-64-v3")):
         data = (tmp_path / "a" / file).read_bytes()
         assert data == (tmp_path / "b" / file).read_bytes() and str(tmp_path).encode() not in data
         assert b"test_library" not in data
@@ -571,7 +572,7 @@ def test_a_full_disk_leaves_the_old_files(tmp_path, monkeypatch):
         def full(*_, **__):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(graphc.packaging, "write_whole", full)
         with pytest.raises(gc.GraphError, match="No space left"):
             gc.compile_library(tmp_path, "ok", {"run": gc.signature([x], x * 3)})
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == old

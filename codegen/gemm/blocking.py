@@ -63,7 +63,7 @@ def most_rows(target: Target, vectors: int) -> int:
 
     On ARM an element of a needs a register until its last use, and several are loaded in advance.
     """
-    is_arm = target.architecture != "x86_64"
+    is_arm = target.architecture == "aarch64"
     registers = 32 if target.vector_bits == 512 or is_arm else 16
     spare = 6 if is_arm else 4 if not target.has_fma else 1
     return min((registers - vectors - spare) // vectors, 16 if registers == 32 else 11)

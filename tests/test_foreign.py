@@ -1,0 +1,572 @@
+"""Libraries for WebAssembly and Windows, run by node and wine, and for macOS, where only the file is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import hashlib
+from pathlib import Path
+import re
+import shutil
+import struct
+import subprocess
+
+import numpy as np
+import pytest
+
+from codegen import formats
+from codegen.blobs import blob_object
+from codegen.cache import Cache
+from codegen.header import STATUS, CFunction, CLibrary
+from codegen.jit import compile_text
+from codegen.library import build_library, program_name
+from codegen.runtime import runtime_object
+from codegen.target import KNOWN, target
+import graphc as gc
+from graphc.compiler import planned
+from graphc.config import Options
+from graphc.ir.node import Graph, Node, ancestors
+from graphc.ir.reference import evaluate
+from graphc.ir.types import FLOATS, from_storage, storage_dtype, to_storage
+from passes.lower import Request
+from tests.foreign_programs import NULL, Done, Job, Place, Run, needs_ziglang, run_wasm, run_windows, windows_host
+from tests.foreign_programs import wine
+from tests.elf_programs import ROOT
+from tests.samples import all_samples, values_of
+from tests.test_docs import blocks
+from tests.test_library import TS, XS, model
+from tests.test_native_elementwise import ROWS, assert_close, built, values
+
+CODE = {name: value for name, value, _ in STATUS}
+WINDOWS = ["x86-64-v4-windows", "x86-64-v3-windows", "x86-64-v2-windows"]
+MACHINES = {"wasm32": ["wasm32"], "windows": WINDOWS}
+pytestmark = needs_ziglang
+
+
+def shipped(folder: Path, targets: Sequence[str], **options: object) -> Path:
+    with gc.Graph():
+        entries = model()
+        with gc.Session() as sess:
+            return gc.compile_library(folder, "tiny", entries, session=sess, targets=targets,
+                                      **{"freestanding": True, **options})
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A library, and what runs it."""
+
+    path: Path
+    pointer_bytes: int
+    run: Run
+
+
+def runner(name: str, folder: Path) -> Run:
+    if name == "wasm32":
+        if shutil.which("node") is None:
+            pytest.skip("no node here")
+        return run_wasm
+    wine()
+    host = windows_host(folder)
+    return lambda path, job: run_windows(path, job, host)
+
+
+@pytest.fixture(scope="session")
+def host_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("host")
+
+
+@pytest.fixture(scope="module", params=list(MACHINES))
+def machine(request, host_folder, tmp_path_factory):
+    run = runner(request.param, host_folder)
+    path = shipped(tmp_path_factory.mktemp(request.param), MACHINES[request.param], weights="data")
+    return Machine(path, target(MACHINES[request.param][0]).pointer_bytes, run)
+
+
+def workspace_of(machine: Machine, entry: str, *sizes: int) -> int:
+    job = Job(machine.pointer_bytes)
+    job.call(f"tiny_{entry}_workspace_size", *sizes)
+    return machine.run(machine.path, job).results[0]
+
+
+# -- the same numbers --
+def test_a_training_step_is_the_sessions(machine):
+    with gc.Graph():
+        entries = model()
+        with gc.Session() as sess:
+            predict, step = entries["predict"], entries["step"]
+            f = sess.function(predict.inputs, predict.outputs[0])
+            g = sess.function(step.inputs, list(step.outputs), updates=step.updates)
+            first = [sess.value(v) for v, _ in step.updates]
+            wanted = [f(XS), *(g(XS, TS)[0] for _ in range(3)), f(XS)]
+            last = [sess.value(v) for v, _ in step.updates]
+    job = Job(machine.pointer_bytes)
+    n = len(XS)
+    room = job.room(max(workspace_of(machine, entry, n) for entry in ("predict", "step")))
+    x, t, variables = job.array(XS), job.array(TS), [job.array(v) for v in first]
+    state = job.pointers(*variables)
+    scores, losses = [job.room(4 * n * 3) for _ in range(2)], [job.room(4) for _ in range(3)]
+    job.call("tiny_predict", n, x, scores[0], state, room)
+    for loss in losses:
+        job.call("tiny_step", n, x, t, loss, state, room)
+    job.call("tiny_predict", n, x, scores[1], state, room)
+    done = machine.run(machine.path, job)
+    assert done.statuses == [0] * 5
+    got = [done.array(scores[0], "f", (n, 3)), *(done.array(loss, "f", ()) for loss in losses),
+           done.array(scores[1], "f", (n, 3))]
+    for a, b in zip([*got, *(done.array(v, "f", w.shape) for v, w in zip(variables, last))], [*wanted, *last]):
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+    assert done.bytes_of(x) == XS.tobytes() and done.bytes_of(t) == TS.tobytes()
+
+
+def test_what_is_wrong_is_a_status_and_nothing_is_written(machine):
+    job = Job(machine.pointer_bytes)
+    x, t, w, b = job.array(XS[:2], 0), job.array(TS[:2]), job.array(np.ones((4, 3), "f")), job.array(np.ones(3, "f"))
+    loss, room, state = job.room(4), job.room(1 << 14), job.pointers(w, b)
+    halves = [job.pointers(w, b), job.pointers(w, Place(b.at + 2, 0))]
+    job.fixups.remove((halves[0].at + machine.pointer_bytes, b.at))  # its second member is null
+    skewed = job.room(4, skew=2), job.room(1 << 14, skew=8), job.put(bytes(2 * machine.pointer_bytes), skew=2)
+    right = [2, x, t, loss, state, room]
+    wanted = []
+    for place, value, status in [
+            (1, NULL, "NULL_POINTER"), (2, NULL, "NULL_POINTER"), (3, NULL, "NULL_POINTER"), (4, NULL, "NULL_POINTER"),
+            (4, halves[0], "NULL_POINTER"), (0, -1, "BAD_SIZE"), (0, 1 << 62, "BAD_SIZE"), (0, 1 << 59, "BAD_SIZE"),
+            (3, skewed[0], "MISALIGNED"), (5, skewed[1], "MISALIGNED"), (4, skewed[2], "MISALIGNED"),
+            (4, halves[1], "MISALIGNED")]:
+        job.call("tiny_step", *right[:place], value, *right[place + 1:])
+        wanted.append(CODE[status])
+    job.call("tiny_check_cpu")
+    job.call("tiny_abi_version")
+    done = machine.run(machine.path, job)
+    assert done.statuses == [*wanted, 0, CLibrary("tiny", ()).abi_version]
+    kept = bytearray(job.image)
+    for at, _ in job.fixups:
+        kept[at:at + machine.pointer_bytes] = done.image[at:at + machine.pointer_bytes]
+    assert bytes(kept) == done.image
+
+
+def test_sizes_that_memory_cannot_have(tmp_path, host_folder):
+    run = runner("wasm32", host_folder)
+    machine = Machine(shipped(tmp_path, ["wasm32"]), 4, run)
+    job = Job(4)
+    x, y, room = job.room(16), job.room(16), job.room(64)
+    state = job.pointers(x, y)
+    for n in (1 << 28, (1 << 28) - 1, 1 << 32):  # 4 GiB, 16 bytes less, and what 32 bits cannot tell from nothing
+        job.call("tiny_predict_workspace_size", n)
+    job.call("tiny_predict", 1 << 32, x, y, state, room)
+    done = machine.run(machine.path, job)
+    assert done.results[0] == done.results[2] == -1 and done.results[1] >= 0
+    assert done.statuses[3] == CODE["BAD_SIZE"]
+    with gc.Graph():
+        x = gc.placeholder("float32", (1 << 30,), name="x")
+        with pytest.raises(gc.GraphError, match="x has 4294967296 bytes, wasm32 reaches 4294967295"):
+            gc.compile_library(tmp_path, "much", {"f": gc.signature([x], gc.sum(x))}, target="wasm32")
+
+
+def test_the_page_shows_what_runs(tmp_path, monkeypatch):
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    page = (ROOT / "docs" / "libraries.md").read_text()
+    section = page[page.index("## WebAssembly"):]
+    make, run = ("\n".join(next(body for language, _, body in blocks(section) if language == wanted))
+                 for wanted in ("text", "js"))
+    monkeypatch.chdir(tmp_path)
+    with gc.Graph():
+        names: dict[str, object] = {}
+        exec("\n".join(next(body for language, _, body in blocks(page) if language == "python")), names)
+        exec(make, names)
+        wanted = names["sess"].run(names["logits"], {names["x"]: np.ones((2, 4), "f")})
+        names["sess"].close()
+    said = subprocess.run(["node", "-e", run], capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    np.testing.assert_allclose(np.array(said.stdout.split(), "f").reshape(2, 3), wanted, rtol=1e-6, atol=1e-7)
+
+
+# -- all ops --
+@dataclass(frozen=True)
+class Case:
+    label: str
+    leaves: tuple[Node, ...]
+    node: Node
+    feeds: dict[Node, np.ndarray]
+
+
+def structural() -> Iterator[Case]:
+    for name, k, sample in all_samples():
+        with Graph():
+            node = sample()
+            yield Case(f"{name} {k}", tuple(n for n in ancestors([node]) if n.op.name == "placeholder"), node,
+                       values_of([node]))
+
+
+def elementwise(dtypes: Sequence[str], size: int = 67) -> Iterator[Case]:
+    for op in ROWS:
+        for dtype in dtypes:
+            case = built(op.name, dtype, (size,))
+            if case is None:
+                continue
+            rng = np.random.default_rng(sum(map(ord, op.name + dtype)))
+            columns = values(dtype, size, rng, len(case[0]))
+            if op.name == "where":
+                columns[0] = rng.integers(0, 2, size).astype(bool)
+            yield Case(f"{op.name} {dtype}", tuple(case[0]), case[1], dict(zip(case[0], columns)))
+
+
+def library_of(folder: Path, cases: Sequence[Case], targets: Sequence[str]) -> Path:
+    """One library with an entry for each."""
+    programs = []
+    for k, case in enumerate(cases):
+        with case.node.graph:
+            programs.append(planned(Request(program_name("ops", f"f{k}"), case.leaves, (case.node,), ()),
+                                    Options.of(threads=1, exact=True))[1])
+    functions = tuple(CFunction(f"f{k}", (), ()) for k in range(len(cases)))
+    linked = build_library(CLibrary("ops", functions), programs, "{}", (), (), [target(t) for t in targets],
+                           Cache(Path(), 0))
+    shared, *_ = files = linked.files("ops")
+    (folder / shared).write_bytes(files[shared])
+    return folder / shared
+
+
+def check_cases(folder: Path, cases: Sequence[Case], name: str, run: Run) -> None:
+    chosen = "wasm32" if name == "wasm32" else "x86-64-v3-windows"
+    path, pointer_bytes = library_of(folder, cases, [chosen]), target(chosen).pointer_bytes
+    ask = Job(pointer_bytes)
+    for k in range(len(cases)):
+        ask.call(f"ops_f{k}_workspace_size")
+    rooms = run(path, ask).results
+    job, outputs = Job(pointer_bytes), []
+    for k, case in enumerate(cases):
+        inputs = [job.array(to_storage(np.asarray(case.feeds[n]), n.dtype)) for n in case.leaves]
+        dtype = np.dtype(storage_dtype(case.node.dtype))
+        outputs.append(job.room(dtype.itemsize * int(np.prod(case.node.shape))))
+        job.call(f"ops_f{k}", *inputs, outputs[-1], job.room(rooms[k]))
+    done = run(path, job)
+    assert done.statuses == [0] * len(cases)
+    for case, output in zip(cases, outputs):
+        compare(case, done, output)
+
+
+def compare(case: Case, done: Done, output: Place) -> None:
+    stored = done.array(output, storage_dtype(case.node.dtype), tuple(map(int, case.node.shape)))
+    got, wanted = from_storage(stored, case.node.dtype), evaluate([case.node], case.feeds, {})[0]
+    if len(case.label.split()) > 1 and case.label.split()[1].isdigit() and case.node.dtype == "float64":
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13, err_msg=case.label)
+    else:
+        assert_close(got, wanted, case.node.dtype, case.label)
+
+
+SETS = {"structural": lambda: list(structural()), "floats": lambda: list(elementwise(FLOATS)),
+        "integers": lambda: list(elementwise(["int8", "int64", "uint16", "uint64", "bool"]))}
+
+
+@pytest.mark.parametrize("name", list(MACHINES))
+@pytest.mark.parametrize("cases", [pytest.param(name, marks=pytest.mark.slow) for name in SETS])
+def test_every_op(tmp_path, host_folder, name, cases):
+    run = runner(name, host_folder)
+    listed = SETS[cases]()
+    for k in range(0, len(listed), 100):
+        check_cases(tmp_path, listed[k:k + 100], name, run)
+
+
+@pytest.mark.parametrize("name", ["wasm32", pytest.param("windows", marks=pytest.mark.slow)])
+def test_some_of_every_kind(tmp_path, host_folder, name):
+    run = runner(name, host_folder)
+    cases = [*list(structural())[::9], *list(elementwise(["float64", "float16", "int32"], 19))[::7]]
+    check_cases(tmp_path, cases, name, run)
+
+
+# -- what files hold --
+FILES = {"wasm32": ("tiny.wasm",), "x86-64-v3-windows": ("tiny.dll", "tiny.lib"),
+         "aarch64-windows": ("tiny.dll", "tiny.lib"), "x86-64-v3-macos": ("libtiny.dylib",),
+         "aarch64-macos": ("libtiny.dylib",)}
+PUBLIC = {f"tiny_{end}" for end in ("predict", "predict_workspace_size", "step", "step_workspace_size", "strerror",
+                                    "abi_version", "check_cpu", "metadata", "initial")}
+
+
+@pytest.fixture(scope="module", params=list(FILES))
+def files(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    shipped(folder, [request.param])
+    return request.param, folder
+
+
+def test_the_files_are_those_of_the_system(files):
+    name, folder = files
+    beside = {"tiny.h"} | (set() if name == "wasm32" else {"tiny.pc", "tiny-config.cmake"})
+    assert {p.name for p in folder.iterdir()} == {*FILES[name], *beside}
+    if name != "wasm32":
+        cmake = (folder / "tiny-config.cmake").read_text()
+        assert all(f"/{file}" in cmake for file in FILES[name])
+        assert ("@rpath/libtiny.dylib" in cmake) == name.endswith("macos")
+
+
+def test_the_same_input_gives_the_same_bytes(files, tmp_path):
+    name, folder = files
+    shipped(tmp_path / "again", [name], linker="ziglang")
+    for path in folder.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_only_public_names_can_be_seen(files):
+    name, folder = files
+    data = (folder / FILES[name][0]).read_bytes()
+    exports, imports = {"coff": pe_names, "macho": macho_names, "wasm": wasm_names}[target(name).object_format](data)
+    more = {"wasm": {"memory", "__heap_base"}, "macho": {"__mh_dylib_header", "___dso_handle"}}  # every image's own
+    more = more.get(target(name).object_format, set())
+    prefix = "_" if target(name).object_format == "macho" else ""
+    assert exports == {prefix + public for public in PUBLIC} | more
+    assert imports <= {"dyld_stub_binder"}  # which every library for macOS asks of the system, and ours never call
+
+
+def pe_names(data: bytes) -> tuple[set[str], set[str]]:
+    """The exported names of a DLL and the libraries it imports (PE format specification, 2023)."""
+    at = struct.unpack_from("<I", data, 0x3C)[0]
+    assert data[at:at + 4] == b"PE\0\0"
+    count, optional = struct.unpack_from("<HxxxxxxxxxxxxH", data, at + 6)
+    header = at + 24
+    entry = struct.unpack_from("<I", data, header + 16)[0]
+    assert entry == 0, "a library without an entry point"
+    export, _, imports, _ = struct.unpack_from("<4I", data, header + 112)
+    sections = [struct.unpack_from("<8x4I", data, header + optional + 40 * k) for k in range(count)]
+
+    def offset(address: int) -> int:
+        return next(address - start + raw for size, start, _, raw in sections if start <= address < start + size)
+    names, table = struct.unpack_from("<I4xI", data, offset(export) + 24)
+    assert text_at(data, offset(struct.unpack_from("<I", data, offset(export) + 12)[0])) == "tiny.dll"
+    listed = struct.unpack_from(f"<{names}I", data, offset(table))
+    return {text_at(data, offset(address)) for address in listed}, set() if imports == 0 else {"some"}
+
+
+def text_at(data: bytes, at: int) -> str:
+    return data[at:data.index(b"\0", at)].decode()
+
+
+def macho_names(data: bytes) -> tuple[set[str], set[str]]:
+    """What an image exports and leaves open; its install name, its libraries and its signature are checked."""
+    magic, cpu, _, kind, count, _ = struct.unpack_from("<6I", data)
+    assert magic == 0xFEEDFACF and kind == 6
+    at, undefined, libraries, exports = 32, set(), [], set()
+    for _ in range(count):
+        command, size = struct.unpack_from("<2I", data, at)
+        if command in (0xD, 0xC):  # its own name, and those of libraries that it needs
+            libraries.append(text_at(data, at + struct.unpack_from("<I", data, at + 8)[0]))
+        elif command == 2:
+            symbols, n, strings, _ = struct.unpack_from("<4I", data, at + 8)
+            for k in range(n):
+                name, what = struct.unpack_from("<IB", data, symbols + 16 * k)
+                if what & 0xE == 0 and what & 1 and not what & 0xE0:
+                    undefined.add(text_at(data, strings + name))
+        elif command in (0x22, 0x80000022):
+            start, length = struct.unpack_from("<2I", data, at + 40)
+            exports = set(trie_names(data[start:start + length]))
+        elif command == 0x1D:
+            check_signature(data, *struct.unpack_from("<2I", data, at + 8))
+            cpu = 0
+        at += size
+    assert cpu != 0x0100000C, "macOS starts nothing for arm64 that is not signed"
+    assert libraries == ["@rpath/libtiny.dylib", "/usr/lib/libSystem.B.dylib"]
+    return exports, undefined
+
+
+def trie_names(trie: bytes, at: int = 0, prefix: str = "") -> Iterator[str]:
+    """Every node: the length of what is said of the name so far, that, then edges of text and a place (ULEB128)."""
+    length, at = number_at(trie, at)
+    if length:
+        yield prefix
+    at += length
+    edges, at = trie[at], at + 1
+    for _ in range(edges):
+        text = text_at(trie, at)
+        place, at = number_at(trie, at + len(text) + 1)
+        yield from trie_names(trie, place, prefix + text)
+
+
+def number_at(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if not data[at - 1] & 128:
+            return value, at
+
+
+def check_signature(data: bytes, at: int, size: int) -> None:
+    """An ad-hoc signature is the SHA-256 of every page (big-endian; cs_blobs.h of XNU)."""
+    assert struct.unpack_from(">I", data, at)[0] == 0xFADE0CC0
+    start = at + struct.unpack_from(">I", data, at + 16)[0]
+    _, _, _, flags, hashes, _, _, pages, limit = struct.unpack_from(">9I", data, start)
+    assert flags & 2 and limit == at  # ad hoc, and all that lies before it
+    page = 1 << data[start + 39]
+    for k in range(pages):
+        found = hashlib.sha256(data[k * page:min(limit, (k + 1) * page)]).digest()
+        assert data[start + hashes + 32 * k:start + hashes + 32 * (k + 1)] == found, k
+
+
+def wasm_names(data: bytes) -> tuple[set[str], set[str]]:
+    """Sections are a number, a length and contents; 2 has imports, 7 exports: name, kind, index."""
+    assert data[:8] == b"\0asm\1\0\0\0"
+    at, exports, imports = 8, set(), set()
+    while at < len(data):
+        kind, (size, start) = data[at], number_at(data, at + 1)
+        if kind == 2:
+            imports.add("some")
+        if kind == 7:
+            count, place = number_at(data, start)
+            for _ in range(count):
+                length, place = number_at(data, place)
+                exports.add(data[place:place + length].decode())
+                _, place = number_at(data, place + length + 1)
+        at = start + size
+    return exports, imports
+
+
+def test_parts_for_who_links_themselves(tmp_path):
+    for name in FILES:
+        folder = tmp_path / name
+        shipped(folder, [name], emit=["a", "o", "ll", "s"], weights="data")
+        end = "obj" if name.endswith("windows") else "o"
+        there = {p.name for p in folder.iterdir()}
+        assert {"libtiny.a", "tiny_entries.ll", "tiny_code0.s", f"tiny_code0.{end}", f"tiny_data.{end}"} <= there
+        assert (folder / "libtiny.a").read_bytes().startswith(b"!<arch>\n")
+        assert np.full(4, 0.5, "f").tobytes() in (folder / f"tiny_data.{end}").read_bytes()
+
+
+# -- what is brought along --
+def linked(folder: Path, name: str, text: str, functions: Sequence[str], blobs: Mapping[str, bytes]) -> Path:
+    chosen = target(name)
+    objects = [("a.o", compile_text(text, chosen)), ("runtime.o", runtime_object(chosen)),
+               ("data.o", blob_object({k: memoryview(v) for k, v in blobs.items()}, chosen))]
+    shared, *_ = files = formats.linked(chosen, "x", objects, functions, [])
+    (folder / shared).write_bytes(files[shared])
+    return folder / shared
+
+
+def test_blobs_of_any_length_are_where_they_belong(tmp_path, host_folder):
+    rng = np.random.default_rng(0)
+    blobs = {f"blob{n}": rng.bytes(n) for n in (0, 1, 15, 16, 17, 64, 1000, 100_000)}
+    text = "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
+    for name, data in blobs.items():
+        text += (f"@{name} = external hidden constant i8, align 64\ndefine i64 @{name}_to(ptr %to) {{\n"
+                 f"  call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr @{name}, i64 {len(data)}, i1 false)\n"
+                 f"  %low = ptrtoint ptr @{name} to i64\n  %rest = and i64 %low, 63\n  ret i64 %rest\n}}\n")
+    run = runner("wasm32", host_folder)
+    path = linked(tmp_path, "wasm32", text, [f"{name}_to" for name in blobs], blobs)
+    job = Job(4)
+    rooms = {name: job.room(len(data)) for name, data in blobs.items()}
+    for name, room in rooms.items():
+        job.call(f"{name}_to", room)
+    done = run(path, job)
+    assert done.results == (0,) * len(blobs)
+    assert {name: done.bytes_of(room) for name, room in rooms.items()} == blobs
+    for other in FILES:
+        image = linked(tmp_path, other, text, [f"{name}_to" for name in blobs], blobs).read_bytes()
+        assert all(data in image for data in blobs.values()), other
+
+
+def test_wide_products_on_wasm(tmp_path, host_folder):
+    run = runner("wasm32", host_folder)
+    text = """define void @wide(ptr %to, ptr %a, ptr %b) {
+  %x = load i128, ptr %a, align 8
+  %y = load i128, ptr %b, align 8
+  %z = mul i128 %x, %y
+  store i128 %z, ptr %to, align 8
+  ret void
+}
+define i32 @times(ptr %to, ptr %a, ptr %b) {
+  call void @wide(ptr %to, ptr %a, ptr %b)
+  ret i32 0
+}
+"""
+    path = linked(tmp_path, "wasm32", text, ["times"], {})
+    edges = [0, 1, 2**32 - 1, 2**32, 2**64 - 1, 2**64, 2**127, 2**128 - 1, 0x0123456789ABCDEFFEDCBA9876543210]
+    pairs = [(a, b) for a in edges for b in edges]
+    job = Job(4)
+    rooms = [job.room(16) for _ in pairs]
+    for room, (a, b) in zip(rooms, pairs):
+        job.call("times", room, job.put(a.to_bytes(16, "little")), job.put(b.to_bytes(16, "little")))
+    done = run(path, job)
+    for room, (a, b) in zip(rooms, pairs):
+        assert int.from_bytes(done.bytes_of(room), "little") == a * b % 2**128
+
+
+LARGE_FRAME = """
+define i32 @deep(ptr %out, i64 %n) {
+  %room = alloca [300000 x i8], align 64
+  %more = alloca i8, i64 %n, align 16
+  store volatile i8 1, ptr %room
+  store volatile i8 2, ptr %more
+  %a = load volatile i8, ptr %room
+  %b = load volatile i8, ptr %more
+  %c = add i8 %a, %b
+  store i8 %c, ptr %out
+  ret i32 0
+}
+"""
+
+
+@pytest.mark.slow
+def test_large_frames_on_windows(tmp_path, host_folder):
+    run = runner("windows", host_folder)
+    path = linked(tmp_path, "x86-64-v2-windows", LARGE_FRAME, ["deep"], {})
+    job = Job(8)
+    rooms = [job.room(1) for _ in range(6)]
+    for room, n in zip(rooms, (1, 4095, 4096, 4097, 8192, 400_000)):
+        job.call("deep", room, n)
+    done = run(path, job)
+    assert [done.bytes_of(room) for room in rooms] == [b"\3"] * 6
+
+
+def test_the_probe_for_arm_is_what_it_says(tmp_path):
+    if shutil.which("llvm-objdump") is None:
+        pytest.skip("no llvm-objdump here")
+    (tmp_path / "a.obj").write_bytes(runtime_object(target("aarch64-windows")))
+    said = subprocess.run(["llvm-objdump", "-d", "--no-show-raw-insn", "--disassemble-symbols=__chkstk",
+                           str(tmp_path / "a.obj")], capture_output=True, text=True, check=True).stdout
+    lines = [" ".join(line.split("//")[0].split()[1:]) for line in said.splitlines() if re.match(r" +[0-9a-f]+:", line)]
+    assert [re.sub(r"0x[0-9a-f]+ <__chkstk\+(0x[0-9a-f]+)>", r"\1", line) for line in lines[:9]] == [
+        "sub x16, sp, x15, lsl #4", "mov x17, sp", "sub x17, x17, #1, lsl #12", "cmp x17, x16", "b.ls 0x1c",
+        "ldr xzr, [x17]", "b 0x8", "ldr xzr, [x16]", "ret"]
+
+
+def test_what_cannot_be_linked_is_named(tmp_path):
+    text = "declare i32 @elsewhere(i32)\ndefine i32 @f(i32 %x) {\n  %y = call i32 @elsewhere(i32 %x)\n  ret i32 %y\n}\n"
+    for name in FILES:
+        with pytest.raises(gc.Unsupported, match=r"calls elsewhere, which libraries .* \(stage: linking\)"):
+            linked(tmp_path, name, text, ["f"], {})
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- what is refused --
+@pytest.mark.parametrize("options, text", [
+    ({"freestanding": False}, "freestanding=True leaves them out, and the caller keeps .* layer_w, layer_b"),
+    ({"threads": 2}, "threads=2"),
+    ({"weights": "file", "freestanding": False}, "weights='file' needs functions that read files"),
+    ({"debug": True}, "have no lines for debuggers"),
+    ({"linker": "cc"}, "linker='cc' makes ELF; files for wasm32 are linked by 'ziglang'")])
+def test_what_these_systems_do_not_have(tmp_path, options, text):
+    with pytest.raises(gc.GraphError, match=text):
+        shipped(tmp_path, ["wasm32"], **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_is_for_one_system(tmp_path):
+    with pytest.raises(gc.GraphError, match="of one architecture and system"):
+        shipped(tmp_path, ["x86-64-v3", "x86-64-v2-windows"])
+
+
+def test_without_ziglang_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(gc.GraphError, match=r"'aarch64-macos' needs the package ziglang: pip install graphc\[aot\]"):
+        shipped(tmp_path, ["aarch64-macos"])
+
+
+@pytest.mark.parametrize("name", ["wasm32", "x86-64-v2-windows", "x86-64-v2-macos"])
+def test_a_session_does_not_run_such_code(name):
+    with gc.Graph():
+        x = gc.placeholder("float32", (3,), name="x")
+        with gc.Session(target=name) as sess, pytest.raises(gc.GraphError, match=f"code for {name} cannot run here"):
+            sess.function([x], x + 1)(np.ones(3, "f"))
+
+
+def test_every_target_has_a_name_of_its_own():
+    assert all(name == chosen.name for name, chosen in KNOWN.items())
+    assert {chosen.object_format for chosen in KNOWN.values()} == set(formats.FORMATS)
