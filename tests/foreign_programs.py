@@ -1,21 +1,24 @@
-"""Libraries of other formats, run where something here can: WebAssembly by node, Windows by wine.
+"""Libraries of other formats, run where something here can: WebAssembly by node, DLLs by wine, and DLLs and dylibs of
+any processor by a program that maps them itself, under qemu where they are for ARM.
 
-Both do the same job: memory whose every byte is written here, and calls whose arguments are numbers or places in it.
+All do the same job: memory whose every byte is written here, and calls whose arguments are numbers or places in it.
 All arrays lie in that memory with bytes between them that nothing may touch.
 
     job.bin     64-bit words: fix-ups (how many; place of a pointer, what it points to), then calls (how many; place of
-                the name, number of arguments, and for each what it is, a number 0, a place 1, null 2, and its value)
+                the name, or the function's address; number of arguments, and for each what it is, a number 0, a place
+                1, null 2, and its value)
     image.bin   the memory; out.bin has it after the calls, and behind it one 64-bit word for each result
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 import importlib.util
 import os
 from pathlib import Path
+import platform
 import shutil
 import struct
 import subprocess
@@ -24,6 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from tests.foreign_images import BASE, flat
 
 BETWEEN = 0xA5  # the byte between arrays
 GAP = 64
@@ -46,8 +51,7 @@ class Job:
     image: bytearray = field(default_factory=lambda: bytearray([BETWEEN]) * GAP)
     places: list[Place] = field(default_factory=list)
     fixups: list[tuple[int, int]] = field(default_factory=list)
-    calls: list[int] = field(default_factory=list)
-    count: int = 0
+    calls: list[tuple[str, Place, list[int]]] = field(default_factory=list)  # name, where it is, words of arguments
 
     def put(self, data: bytes, skew: int = 0) -> Place:
         """The data at a multiple of 64 bytes, and so many more."""
@@ -70,14 +74,17 @@ class Job:
 
     def call(self, name: str, *arguments: Place | int) -> int:
         """The number of the call; a null pointer is the place `NULL`."""
-        self.calls += [self.put(name.encode() + b"\0").at, len(arguments)]
+        words = [len(arguments)]
         for a in arguments:
-            self.calls += [0, a] if isinstance(a, int) else [2, 0] if a is NULL else [1, a.at]
-        self.count += 1
-        return self.count - 1
+            words += [0, a] if isinstance(a, int) else [2, 0] if a is NULL else [1, a.at]
+        self.calls.append((name, self.put(name.encode() + b"\0"), words))
+        return len(self.calls) - 1
 
-    def words(self) -> bytes:
-        flat = [len(self.fixups), *(word for pair in self.fixups for word in pair), self.count, *self.calls]
+    def words(self, addresses: Mapping[str, int] | None = None) -> bytes:
+        """The file, with names or with addresses."""
+        flat = [len(self.fixups), *(word for pair in self.fixups for word in pair), len(self.calls)]
+        for name, place, words in self.calls:
+            flat += [place.at if addresses is None else addresses[name], *words]
         return struct.pack(f"<{len(flat)}q", *flat)
 
 
@@ -116,12 +123,12 @@ def after(job: Job, folder: Path) -> Done:
         inside[at:at + nbytes] = b"\1" * nbytes
     outside = np.frombuffer(bytes(inside), np.uint8) == 0
     assert (np.frombuffer(image, np.uint8)[outside] == BETWEEN).all(), "a byte between the arrays has changed"
-    return Done(image, struct.unpack(f"<{job.count}q", data[size:]))
+    return Done(image, struct.unpack(f"<{len(job.calls)}q", data[size:]))
 
 
-def written(job: Job, folder: Path) -> None:
+def written(job: Job, folder: Path, addresses: Mapping[str, int] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "job.bin").write_bytes(job.words())
+    (folder / "job.bin").write_bytes(job.words(addresses))
     (folder / "image.bin").write_bytes(job.image)
 
 
@@ -165,6 +172,84 @@ def run_wasm(path: Path, job: Job) -> Done:
     done = subprocess.run(["node", "run.js", str(path)], cwd=folder, capture_output=True, text=True, timeout=120,
                           check=False)
     assert done.returncode == 0, done.stderr
+    return after(job, folder)
+
+
+# -- files that are mapped by the program itself --
+MAPPED = r"""
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+typedef long long word;
+typedef ABI word (*function)(word, word, word, word, word, word, word, word, word, word, word, word, word, word, word,
+                             word);
+
+static char *contents(const char *name, void *place, size_t *size)
+{
+    FILE *file = fopen(name, "rb");
+    char *data;
+    if (!file || fseek(file, 0, SEEK_END)) exit(101);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    data = mmap(place, *size + 64, PROT_READ | PROT_WRITE | (place ? PROT_EXEC : 0),
+                MAP_PRIVATE | MAP_ANONYMOUS | (place ? MAP_FIXED_NOREPLACE : 0), -1, 0);
+    if (data == MAP_FAILED || (place && data != place) || fread(data, 1, *size, file) != *size) exit(102);
+    fclose(file);
+    __builtin___clear_cache(data, data + *size);
+    return data;
+}
+
+int main(void)
+{
+    size_t size, words, bytes;
+    char *image = contents("image.bin", NULL, &size);
+    word *job = (word *)contents("job.bin", NULL, &words), n, k, a[16], count;
+    word *results = malloc(words);
+    FILE *file = fopen("out.bin", "wb");
+    contents("library.bin", (void *)BASE, &bytes);
+    for (n = *job++; n > 0; n--, job += 2) *(char **)(image + job[0]) = image + job[1];
+    count = *job++;
+    for (n = 0; n < count; n++) {
+        function f = (function)*job++;
+        word arguments = *job++;
+        if (arguments > 16) exit(104);
+        for (k = 0; k < arguments; k++, job += 2) a[k] = job[0] == 1 ? (word)(image + job[1]) : job[1];
+        results[n] = f(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13], a[14],
+                       a[15]);
+    }
+    if (!file || fwrite(image, 1, size, file) != size || fwrite(results, 8, (size_t)count, file) != (size_t)count)
+        exit(103);
+    return fclose(file);
+}
+"""
+COMPILERS = {"x86_64": ("cc",), "aarch64": ("aarch64-linux-gnu-gcc", "-static")}
+EMULATORS = {"x86_64": (), "aarch64": ("qemu-aarch64-static",)}
+
+
+@cache
+def mapping_host(folder: Path, architecture: str, abi: str) -> tuple[str, ...]:
+    """The command that does jobs with files for that processor, whose functions are called as `abi` says."""
+    compiler = COMPILERS[architecture]
+    for program in (compiler[0], *EMULATORS[architecture]):
+        if shutil.which(program) is None or (architecture == "x86_64" and platform.machine() != "x86_64"):
+            pytest.skip(f"no {program} here")
+    host = folder / f"host_{architecture}{abi.strip('_()')}"
+    host.with_suffix(".c").write_text(MAPPED)
+    done = subprocess.run([*compiler, "-O1", f"-DABI={abi}", f"-DBASE={BASE}ull", f"{host}.c", "-o", str(host)],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return (*EMULATORS[architecture], str(host))
+
+
+def run_mapped(path: Path, job: Job, command: Sequence[str]) -> Done:
+    folder = path.parent / "job"
+    image = flat(path.read_bytes())
+    written(job, folder, image.exports)
+    (folder / "library.bin").write_bytes(image.memory)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
     return after(job, folder)
 
 

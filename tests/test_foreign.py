@@ -29,8 +29,9 @@ from graphc.ir.node import Graph, Node, ancestors
 from graphc.ir.reference import evaluate
 from graphc.ir.types import FLOATS, from_storage, storage_dtype, to_storage
 from passes.lower import Request
-from tests.foreign_programs import NULL, Done, Job, Place, Run, needs_ziglang, run_wasm, run_windows, windows_host
-from tests.foreign_programs import wine
+from tests.foreign_images import commands, flat, number_at, text_at
+from tests.foreign_programs import (
+    NULL, Done, Job, Place, Run, mapping_host, needs_ziglang, run_mapped, run_wasm, run_windows, windows_host, wine)
 from tests.elf_programs import ROOT
 from tests.samples import all_samples, values_of
 from tests.test_docs import blocks
@@ -39,7 +40,10 @@ from tests.test_native_elementwise import ROWS, assert_close, built, values
 
 CODE = {name: value for name, value, _ in STATUS}
 WINDOWS = ["x86-64-v4-windows", "x86-64-v3-windows", "x86-64-v2-windows"]
-MACHINES = {"wasm32": ["wasm32"], "windows": WINDOWS}
+MACHINES = {  # what a library is made for
+    "wasm32": ["wasm32"], "windows": WINDOWS, "windows-arm": ["aarch64-windows"],
+    "macos": ["x86-64-v3-macos", "x86-64-v2-macos"], "macos-arm": ["aarch64-macos"], "wine": WINDOWS}
+RUNNABLE = [pytest.param(name, marks=[pytest.mark.slow] * (name == "wine")) for name in MACHINES]
 pytestmark = needs_ziglang
 
 
@@ -65,9 +69,14 @@ def runner(name: str, folder: Path) -> Run:
         if shutil.which("node") is None:
             pytest.skip("no node here")
         return run_wasm
-    wine()
-    host = windows_host(folder)
-    return lambda path, job: run_windows(path, job, host)
+    if name == "wine":
+        wine()
+        host = windows_host(folder)
+        return lambda path, job: run_windows(path, job, host)
+    chosen = target(MACHINES[name][0])
+    abi = "__attribute__((ms_abi))" if name == "windows" else ""
+    command = mapping_host(folder, chosen.architecture, abi)
+    return lambda path, job: run_mapped(path, job, command)
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +84,7 @@ def host_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("host")
 
 
-@pytest.fixture(scope="module", params=list(MACHINES))
+@pytest.fixture(scope="module", params=RUNNABLE)
 def machine(request, host_folder, tmp_path_factory):
     run = runner(request.param, host_folder)
     path = shipped(tmp_path_factory.mktemp(request.param), MACHINES[request.param], weights="data")
@@ -227,7 +236,7 @@ def library_of(folder: Path, cases: Sequence[Case], targets: Sequence[str]) -> P
 
 
 def check_cases(folder: Path, cases: Sequence[Case], name: str, run: Run) -> None:
-    chosen = "wasm32" if name == "wasm32" else "x86-64-v3-windows"
+    chosen = MACHINES[name][-2 if name in ("windows", "wine") else 0]  # of several one without AVX-512
     path, pointer_bytes = library_of(folder, cases, [chosen]), target(chosen).pointer_bytes
     ask = Job(pointer_bytes)
     for k in range(len(cases)):
@@ -258,8 +267,9 @@ SETS = {"structural": lambda: list(structural()), "floats": lambda: list(element
         "integers": lambda: list(elementwise(["int8", "int64", "uint16", "uint64", "bool"]))}
 
 
-@pytest.mark.parametrize("name", list(MACHINES))
-@pytest.mark.parametrize("cases", [pytest.param(name, marks=pytest.mark.slow) for name in SETS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wasm32", "windows", "macos-arm"])
+@pytest.mark.parametrize("cases", list(SETS))
 def test_every_op(tmp_path, host_folder, name, cases):
     run = runner(name, host_folder)
     listed = SETS[cases]()
@@ -267,7 +277,8 @@ def test_every_op(tmp_path, host_folder, name, cases):
         check_cases(tmp_path, listed[k:k + 100], name, run)
 
 
-@pytest.mark.parametrize("name", ["wasm32", pytest.param("windows", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [name if name == "wasm32" else pytest.param(name, marks=pytest.mark.slow)
+                                  for name in MACHINES])
 def test_some_of_every_kind(tmp_path, host_folder, name):
     run = runner(name, host_folder)
     cases = [*list(structural())[::9], *list(elementwise(["float64", "float16", "int32"], 19))[::7]]
@@ -310,43 +321,27 @@ def test_only_public_names_can_be_seen(files):
     name, folder = files
     data = (folder / FILES[name][0]).read_bytes()
     exports, imports = {"coff": pe_names, "macho": macho_names, "wasm": wasm_names}[target(name).object_format](data)
-    more = {"wasm": {"memory", "__heap_base"}, "macho": {"__mh_dylib_header", "___dso_handle"}}  # every image's own
+    more = {"wasm": {"memory", "__heap_base"}, "macho": {"_mh_dylib_header", "__dso_handle"}}  # every image's own
     more = more.get(target(name).object_format, set())
-    prefix = "_" if target(name).object_format == "macho" else ""
-    assert exports == {prefix + public for public in PUBLIC} | more
+    assert exports == PUBLIC | more
     assert imports <= {"dyld_stub_binder"}  # which every library for macOS asks of the system, and ours never call
 
 
 def pe_names(data: bytes) -> tuple[set[str], set[str]]:
-    """The exported names of a DLL and the libraries it imports (PE format specification, 2023)."""
-    at = struct.unpack_from("<I", data, 0x3C)[0]
-    assert data[at:at + 4] == b"PE\0\0"
-    count, optional = struct.unpack_from("<HxxxxxxxxxxxxH", data, at + 6)
-    header = at + 24
-    entry = struct.unpack_from("<I", data, header + 16)[0]
-    assert entry == 0, "a library without an entry point"
-    export, _, imports, _ = struct.unpack_from("<4I", data, header + 112)
-    sections = [struct.unpack_from("<8x4I", data, header + optional + 40 * k) for k in range(count)]
-
-    def offset(address: int) -> int:
-        return next(address - start + raw for size, start, _, raw in sections if start <= address < start + size)
-    names, table = struct.unpack_from("<I4xI", data, offset(export) + 24)
-    assert text_at(data, offset(struct.unpack_from("<I", data, offset(export) + 12)[0])) == "tiny.dll"
-    listed = struct.unpack_from(f"<{names}I", data, offset(table))
-    return {text_at(data, offset(address)) for address in listed}, set() if imports == 0 else {"some"}
-
-
-def text_at(data: bytes, at: int) -> str:
-    return data[at:data.index(b"\0", at)].decode()
+    """The exported names of a DLL, and whether it imports any; its own name and entry point are looked at."""
+    header = struct.unpack_from("<I", data, 0x3C)[0] + 24
+    assert data[header - 24:header - 20] == b"PE\0\0"
+    assert struct.unpack_from("<I", data, header + 16)[0] == 0, "a library without an entry point"
+    export, imports = (struct.unpack_from("<I", data, header + 112 + 8 * k)[0] for k in (0, 1))
+    image = flat(data)
+    assert text_at(image.memory, struct.unpack_from("<I", image.memory, export + 12)[0]) == "tiny.dll"
+    return set(image.exports), set() if imports == 0 else {"some"}
 
 
 def macho_names(data: bytes) -> tuple[set[str], set[str]]:
-    """What an image exports and leaves open; its install name, its libraries and its signature are checked."""
-    magic, cpu, _, kind, count, _ = struct.unpack_from("<6I", data)
-    assert magic == 0xFEEDFACF and kind == 6
-    at, undefined, libraries, exports = 32, set(), [], set()
-    for _ in range(count):
-        command, size = struct.unpack_from("<2I", data, at)
+    """What an image exports and leaves open; its install name, its libraries and its signature are looked at."""
+    undefined, libraries, is_signed = set(), [], False
+    for command, at in commands(data):
         if command in (0xD, 0xC):  # its own name, and those of libraries that it needs
             libraries.append(text_at(data, at + struct.unpack_from("<I", data, at + 8)[0]))
         elif command == 2:
@@ -355,38 +350,13 @@ def macho_names(data: bytes) -> tuple[set[str], set[str]]:
                 name, what = struct.unpack_from("<IB", data, symbols + 16 * k)
                 if what & 0xE == 0 and what & 1 and not what & 0xE0:
                     undefined.add(text_at(data, strings + name))
-        elif command in (0x22, 0x80000022):
-            start, length = struct.unpack_from("<2I", data, at + 40)
-            exports = set(trie_names(data[start:start + length]))
         elif command == 0x1D:
             check_signature(data, *struct.unpack_from("<2I", data, at + 8))
-            cpu = 0
-        at += size
-    assert cpu != 0x0100000C, "macOS starts nothing for arm64 that is not signed"
+            is_signed = True
+    is_arm = struct.unpack_from("<I", data, 4)[0] == 0x0100000C
+    assert is_signed or not is_arm, "macOS starts nothing for arm64 that is not signed"
     assert libraries == ["@rpath/libtiny.dylib", "/usr/lib/libSystem.B.dylib"]
-    return exports, undefined
-
-
-def trie_names(trie: bytes, at: int = 0, prefix: str = "") -> Iterator[str]:
-    """Every node: the length of what is said of the name so far, that, then edges of text and a place (ULEB128)."""
-    length, at = number_at(trie, at)
-    if length:
-        yield prefix
-    at += length
-    edges, at = trie[at], at + 1
-    for _ in range(edges):
-        text = text_at(trie, at)
-        place, at = number_at(trie, at + len(text) + 1)
-        yield from trie_names(trie, place, prefix + text)
-
-
-def number_at(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (data[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if not data[at - 1] & 128:
-            return value, at
+    return set(flat(data).exports), undefined
 
 
 def check_signature(data: bytes, at: int, size: int) -> None:
