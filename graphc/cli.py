@@ -86,8 +86,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--name", help="the library's name; by default the name of the model's file")
     made.add_argument("--entry", metavar="NAME", action="append", help="only this entry; may be given more than once")
     made.add_argument("--target", action="append", metavar="NAME",
-                      help="the machine to compile for: native, x86-64-v3, aarch64 ..; given more than once, the file "
-                           "has code for each and uses the first that fits")
+                      help="the machine to compile for: native, x86-64-v3, aarch64, wasm32, x86-64-v3-windows, "
+                           "aarch64-macos ..; given more than once, the file has code for each and uses the first that "
+                           "fits")
     made.add_argument("--weights", default="constant", help="constant, data or file: where variables go that nobody "
                                                             "updates (%(default)s)")
     made.add_argument("--emit", action="append", metavar="KIND",
@@ -97,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--debug", action="store_true", help="tell debuggers and profilers the lines of the model")
     made.add_argument("--fast-math", action="store_const", const=True, help="allow rewrites that are not exact")
     made = command("inspect", inspect, "show what a library holds, from the file itself")
-    made.add_argument("library", help="a file lib<name>.so written by gc.compile_library")
+    made.add_argument("library", help="a library written by gc.compile_library")
     made = command("cache", cache, "show the cache of compiled code")
     made.add_argument("--clear", action="store_true", help="remove all that is in it")
     return top

@@ -31,6 +31,7 @@ FORMAT = 3
 METADATA = "_metadata"
 HEAD = '{"sum":"%08x",'
 HEAD_SIZE = len(HEAD % 0)
+SYSTEMS = {b"\0asm": "WebAssembly", b"MZ": "Windows", b"\xcf\xfa\xed\xfe": "macOS"}  # by a file's first bytes
 
 
 def sealed(text: str) -> str:
@@ -65,11 +66,28 @@ def contents(path: Path) -> memoryview:
         os.close(descriptor)
 
 
+def system_of(image: memoryview) -> str | None:
+    """What a library is for that is no ELF file."""
+    return next((name for head, name in SYSTEMS.items() if image[:len(head)] == head), None)
+
+
+def description_inside(path: Path, image: memoryview) -> dict[str, Any]:
+    """What a library says of itself whose format is not read here: the text begins like no other and has a sum."""
+    data = bytes(image)
+    at = data.find(HEAD[:8].encode())
+    if at < 0:
+        raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it has no description")
+    return description(path, data[at:].partition(b"\0")[0])
+
+
 def described(path: Path, image: memoryview) -> tuple[Shared, dict[str, Any]]:
     """The shared object, and what it says of itself.
 
     Raises GraphError where it is no library that this version of `compile_library` wrote, or a damaged one.
     """
+    if (system := system_of(image)) is not None:
+        raise GraphError(f"library {os.fspath(path)!r} is for {system}: inspect_library tells what it holds, but it is "
+                         "neither loaded nor changed here; compile it anew")
     try:
         shared = read_shared(image)
         names = [name for name in shared.exports if name.endswith(METADATA)]

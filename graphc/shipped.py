@@ -9,7 +9,7 @@ Nothing of the library runs, so one for another processor is read as well.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 import os
 from pathlib import Path
@@ -22,7 +22,8 @@ from codegen.elf.link import BLOB_ALIGN
 from codegen.elf.shared import EXECUTABLE, Shared
 
 from .binding import as_array
-from .described import METADATA, array_of, contents, described, entry_of, place_of
+from .described import (
+    METADATA, array_of, contents, described, description_inside, entry_of, place_of, system_of)
 from .entries import EntrySpec, array_text, fixed_shape
 from .ir.errors import GraphError
 from .ir.files import Chunk, write_whole
@@ -41,19 +42,19 @@ class LibraryInfo:
     abi: int
     threads: int
     machine: str
-    build_id: str | None
-    needed: tuple[str, ...]
     targets: tuple[Mapping[str, Any], ...]
     entries: tuple[EntrySpec, ...]
     state: tuple[Array, ...]
     weights: tuple[Array, ...]
-    exports: tuple[str, ...]
-    code: int  # bytes of machine code
-    data: int  # bytes of read-only data
+    build_id: str | None = None  # this, and what follows, of ELF files
+    needed: tuple[str, ...] = ()
+    exports: tuple[str, ...] = ()
+    code: int = 0  # bytes of machine code
+    data: int = 0  # bytes of read-only data
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: library {self.name}, {size_text(self.nbytes)} ({size_text(self.code)} code, "
-                 f"{size_text(self.data)} read-only data), {self.machine}, ABI {self.abi}, "
+        parts = f" ({size_text(self.code)} code, {size_text(self.data)} read-only data)" if self.code else ""
+        lines = [f"{self.path}: library {self.name}, {size_text(self.nbytes)}{parts}, {self.machine}, ABI {self.abi}, "
                  f"{self.threads} thread{'s' * (self.threads != 1)}",
                  f"build id   {self.build_id or 'none'}",
                  f"needs      {', '.join(self.needed) or 'no other library'}"]
@@ -62,7 +63,7 @@ class LibraryInfo:
         lines += [f"entry      {entry}" for entry in self.entries]
         for what, arrays in (("state", self.state), ("weight", self.weights)):
             lines += [f"{what:10} {a.name}: {array_text(a)}, {size_text(nbytes_of(a))}" for a in arrays]
-        return "\n".join([*lines, f"exports    {', '.join(sorted(self.exports))}"])
+        return "\n".join([*lines, *([f"exports    {', '.join(sorted(self.exports))}"] if self.exports else [])])
 
 
 def size_text(nbytes: int) -> str:
@@ -82,13 +83,20 @@ def inspect_library(path: str | os.PathLike[str]) -> LibraryInfo:
     """
     place = place_of(path)
     image = contents(place)
+    if (system := system_of(image)) is not None:
+        about = description_inside(place, image)
+        return info(place, image, about, f"{about['targets'][0]['triple'].split('-')[0]} {system}")
     shared, about = described(place, image)
+    return replace(info(place, image, about, shared.machine), build_id=shared.build_id, needed=shared.needed,
+                   exports=tuple(shared.exports), code=shared.size_of(EXECUTABLE), data=shared.size_of(0))
+
+
+def info(place: Path, image: memoryview, about: Mapping[str, Any], machine: str) -> LibraryInfo:
+    """What the description says."""
     return LibraryInfo(
-        place, about["name"], len(image), about["abi"], about["threads"], shared.machine, shared.build_id,
-        shared.needed, tuple(about["targets"]),
+        place, about["name"], len(image), about["abi"], about["threads"], machine, tuple(about["targets"]),
         tuple(entry_of(name, data) for name, data in about["entries"].items()),
-        tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])), tuple(shared.exports),
-        shared.size_of(EXECUTABLE), shared.size_of(0))
+        tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])))
 
 
 def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, Any]) -> None:

@@ -23,6 +23,7 @@ from codegen.library import build_library, program_name
 from codegen.runtime import runtime_object
 from codegen.target import KNOWN, target
 import graphc as gc
+from graphc.cli import main
 from graphc.compiler import planned
 from graphc.config import Options
 from graphc.ir.node import Graph, Node, ancestors
@@ -43,6 +44,7 @@ WINDOWS = ["x86-64-v4-windows", "x86-64-v3-windows", "x86-64-v2-windows"]
 MACHINES = {  # what a library is made for
     "wasm32": ["wasm32"], "windows": WINDOWS, "windows-arm": ["aarch64-windows"],
     "macos": ["x86-64-v3-macos", "x86-64-v2-macos"], "macos-arm": ["aarch64-macos"], "wine": WINDOWS}
+SELDOM = ("windows-arm", "macos", "wine")  # much as others: their larger tests are slow ones
 RUNNABLE = [pytest.param(name, marks=[pytest.mark.slow] * (name == "wine")) for name in MACHINES]
 pytestmark = needs_ziglang
 
@@ -125,6 +127,68 @@ def test_a_training_step_is_the_sessions(machine):
     for a, b in zip([*got, *(done.array(v, "f", w.shape) for v, w in zip(variables, last))], [*wanted, *last]):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
     assert done.bytes_of(x) == XS.tobytes() and done.bytes_of(t) == TS.tobytes()
+
+
+def products() -> dict[str, gc.Signature]:
+    """Functions of sizes that are known at run time: products of all shapes, derivatives, indices from the caller."""
+    a, b = gc.placeholder("float32", ("m", "k"), name="a"), gc.placeholder("float32", ("k", "n"), name="b")
+    c, q = gc.placeholder("float64", ("k",), name="c"), gc.placeholder("float64", (6,), name="q")
+    table = gc.placeholder("float64", ("rows", 3), name="table")
+    which = gc.placeholder("int32", ("many",), name="which")
+    w = gc.constant(np.random.default_rng(3).standard_normal((6, 6)))
+    softmax = gc.nn.softmax(a @ b)
+    return {"product": gc.signature([a, b], [softmax, gc.sum(softmax * softmax, axis=1)]),
+            "transposed": gc.signature([a, c], [gc.transpose(a) @ a, gc.cast(a, "float64") @ c]),
+            "jacobian": gc.signature([q], [gc.jacobian(gc.tanh(w @ gc.sin(w @ q)), q),
+                                           gc.hessian(gc.sum(gc.exp(w @ q * 0.1)), q)]),
+            "sparse": gc.signature([q], [gc.sparse_jacobian(q[1:] * gc.cos(q[:-1]), q)]),
+            "pick": gc.signature([table, which], [table[which] * 2.0])}
+
+
+def feeds_of(rng: np.random.Generator, sizes: dict[str, int], what: gc.Signature) -> list[np.ndarray]:
+    found = []
+    for node in what.inputs:
+        shape = [sizes.get(str(size), 0) if not isinstance(size, int) else size for size in node.shape]
+        values = rng.integers(-sizes["rows"], sizes["rows"], shape) if node.dtype == "int32" else (
+            rng.standard_normal(shape))
+        found.append(values.astype(node.dtype))
+    return found
+
+
+SIZES = ("m", "k", "n", "rows", "many")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SELDOM)) for name in MACHINES])
+def test_sizes_are_arguments(tmp_path, host_folder, name):
+    run, pointer_bytes = runner(name, host_folder), target(MACHINES[name][0]).pointer_bytes
+    rng = np.random.default_rng(0)
+    with gc.Graph(), gc.Session() as sess:
+        entries = products()
+        path = gc.compile_library(tmp_path, "some", entries, session=sess, targets=MACHINES[name])
+        trials = [(entry, dict(zip(SIZES, sizes)), what) for entry, what in entries.items()
+                  for sizes in [(1, 1, 1, 1, 1), (3, 5, 7, 4, 9), (17, 33, 18, 2, 0), (8, 64, 40, 50, 70)]]
+        symbols = {entry.name: entry.symbols for entry in gc.inspect_library(path).entries}
+        taken = [tuple(sizes[s] for s in symbols[entry]) for entry, sizes, _ in trials]
+        ask = Job(pointer_bytes)
+        for (entry, _, _), dims in zip(trials, taken):
+            ask.call(f"some_{entry}_workspace_size", *dims)
+        rooms, job, results = run(path, ask).results, Job(pointer_bytes), []
+        for (entry, sizes, what), dims, nbytes in zip(trials, taken, rooms):
+            given = feeds_of(rng, sizes, what)
+            wanted = sess.run(list(what.outputs), dict(zip(what.inputs, given)))
+            outputs = [job.room(value.nbytes) for value in wanted]
+            results.append((entry, wanted, outputs))
+            job.call(f"some_{entry}", *dims, *map(job.array, given), *outputs, job.room(nbytes))
+        table, out = job.array(np.ones((4, 3))), job.room(24)
+        for index in (3, -4, 4, -5):
+            job.call("some_pick", 1, 4, table, job.array(np.array([index], "int32")), out, job.room(64))
+        done = run(path, job)
+    assert done.statuses == [0] * len(trials) + [0, 0, CODE["OUT_OF_RANGE"], CODE["OUT_OF_RANGE"]]
+    for entry, wanted, outputs in results:
+        for value, place in zip(wanted, outputs):
+            tolerance = 1e-5 if value.dtype == np.float32 else 1e-11
+            np.testing.assert_allclose(done.array(place, value.dtype, value.shape), value, rtol=tolerance,
+                                       atol=tolerance, err_msg=entry)
 
 
 def test_what_is_wrong_is_a_status_and_nothing_is_written(machine):
@@ -389,6 +453,24 @@ def wasm_names(data: bytes) -> tuple[set[str], set[str]]:
     return exports, imports
 
 
+def test_files_tell_what_they_hold(files):
+    name, folder = files
+    path = folder / FILES[name][0]
+    told = gc.inspect_library(path)
+    assert [entry.name for entry in told.entries] == ["predict", "step"] and told.targets[0]["name"] == name
+    assert [a.name for a in told.state] == ["layer/w", "layer/b"]
+    assert f"target     {name}" in str(told) and "step(x: float32[batch, 4]" in str(told)
+    system = {"coff": "Windows", "macho": "macOS", "wasm": "WebAssembly"}[target(name).object_format]
+    for refused in (gc.load_library, lambda path: gc.update_weights(path, {})):
+        with pytest.raises(gc.GraphError, match=f"is for {system}: inspect_library tells"):
+            refused(path)
+    data = path.read_bytes()
+    for damaged in (data[:64], data.replace(b"layer/w", b"layer/v")):
+        (folder.parent / "damaged").write_bytes(damaged)
+        with pytest.raises(gc.GraphError, match=r"no description|its sum differs"):
+            gc.inspect_library(folder.parent / "damaged")
+
+
 def test_parts_for_who_links_themselves(tmp_path):
     for name in FILES:
         folder = tmp_path / name
@@ -503,6 +585,18 @@ def test_what_cannot_be_linked_is_named(tmp_path):
         with pytest.raises(gc.Unsupported, match=r"calls elsewhere, which libraries .* \(stage: linking\)"):
             linked(tmp_path, name, text, ["f"], {})
     assert list(tmp_path.iterdir()) == []
+
+
+# -- the command line --
+def test_from_a_saved_graph(tmp_path, capsys):
+    with gc.Graph():
+        x = gc.placeholder("float64", ("n",), name="x")
+        y = x * x
+        gc.save_graph(tmp_path / "model.gcm", y, entries={"square": gc.signature([x], y, names=["y"])})
+    assert main(["compile", str(tmp_path / "model.gcm"), "-o", str(tmp_path / "build"), "--target", "wasm32"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'build' / 'model.wasm'}\n"
+    assert main(["inspect", str(tmp_path / "build" / "model.wasm")]) == 0
+    assert "square(x: float64[n]) -> y: float64[n]" in capsys.readouterr().out
 
 
 # -- what is refused --
