@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 import io
 from pathlib import Path
+import random
 import shutil
 import subprocess
 
@@ -21,8 +22,11 @@ from codegen.linkers import COMMANDS
 from codegen.text import Function, Module
 from graphc.cli import main
 from graphc.ir.errors import Loc
+from graphc.ir.node import ancestors
 from graphc.ir.plan import Kernel, KernelOp, Map
 from tests.elf_programs import child, compiled, runs_here, tool
+from tests.mutations import mutated
+from tests.samples import all_samples
 
 HELPER = """\
 import graphc as gc
@@ -180,15 +184,18 @@ def test_a_shared_kernel_has_the_line_of_its_first_step_and_calls_their_own(buil
     assert image.lines("m__second__0") == {("/src/model.py", line_of("second"))}
 
 
+def loaded_sections(path: Path) -> list[object]:
+    """What of the objects beside a library is loaded; symbols have other numbers and names where debuggers are told."""
+    objects = [read_object(path.with_name(file).read_bytes(), file) for file in ("m_code0.o", "m_entries.o")]
+    return [(s.name, s.data, [(row.offset, row.kind, row.addend) for row in s.relocations])
+            for item in objects for s in item.sections if s.is_allocated and s.size]
+
+
 def test_without_debug_nothing_is_told_and_with_it_no_instruction_changes(tmp_path, built):
     plain = library(tmp_path, targets=["x86-64-v3"], emit=["o"])
     names = [section.name for section in ELFFile(io.BytesIO(plain.read_bytes())).iter_sections()]
     assert not [name for name in names if name.startswith(".debug")]
-    for file in ("m_code0.o", "m_entries.o"):
-        a, b = (read_object(path.with_name(file).read_bytes(), file) for path in (plain, built))
-        loaded = [[(s.name, s.data, [r[:2] + r[3:] for r in s.relocations]) for s in item.sections
-                   if s.is_allocated and s.size] for item in (a, b)]
-        assert loaded[0] == loaded[1]
+    assert loaded_sections(plain) == loaded_sections(built)
     values = np.linspace(-1, 1, 5 * 64, dtype="float32").reshape(5, 64)
     a, b = (gc.load_library(path) for path in (plain, built))
     assert a.predict(values).tobytes() == b.predict(values).tobytes()
@@ -234,7 +241,27 @@ def test_the_command_line_tells_lines_of_a_saved_model(tmp_path, capsys):
     assert ("model.py", line_of("product")) in image.lines(image.named("matmul_add"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v4"])
+def test_no_instruction_of_any_op_changes(tmp_path, target):
+    ops = dict.fromkeys(name for name, _, _ in all_samples())
+    for op in ops:
+        with gc.Graph():
+            nodes = [build() for name, _, build in all_samples() if name == op]
+            entries = {f"e{k}": gc.signature([n for n in ancestors([node]) if n.op.name == "placeholder"], [node])
+                       for k, node in enumerate(nodes) if node.op.kind != "leaf"}
+            made = [gc.compile_library(tmp_path / str(debug), "m", entries, emit=["o"], targets=[target], debug=debug)
+                    for debug in (False, True)]
+        assert loaded_sections(made[0]) == loaded_sections(made[1]), op
+        assert "No errors." in verified(made[1]), op
+    assert len(ops) > 80
+
+
 # -- by the tools --
+def verified(path: Path) -> str:
+    return tool(next(filter(shutil.which, ("llvm-dwarfdump", "llvm-dwarfdump-14")), "llvm-dwarfdump"), "--verify", path)
+
+
 def test_readelf_and_addr2line_and_dwarfdump(built):
     image = Image(built)
     decoded = tool("readelf", "--debug-dump=decodedline", built)
@@ -243,8 +270,7 @@ def test_readelf_and_addr2line_and_dwarfdump(built):
     name = image.named("sum_mul")
     assert tool("addr2line", "-e", built, "-f", hex(image.spans[name][0].start)).split()[:2] in [
         [name, f"/src/model.py:{line_of(mark)}"] for mark in ("quotient", "scaled")]
-    verifier = next(filter(shutil.which, ("llvm-dwarfdump", "llvm-dwarfdump-14")), "llvm-dwarfdump")
-    assert "No errors." in tool(verifier, "--verify", built)
+    assert "No errors." in verified(built)
 
 
 def test_stripped_of_it_the_library_works(built, tmp_path):
@@ -349,3 +375,14 @@ def test_damaged_sections_for_debuggers_are_refused(change, message):
     assert link([code], exports=["f"])
     with pytest.raises(LinkError, match=message):
         link([patched(code, ".debug_info", **change)], exports=["f"])
+
+
+def test_mutated_sections_for_debuggers_are_linked_or_refused():
+    code, source, outcomes = described(Loc("model.py", 3)), random.Random(4), []
+    for _ in range(400):
+        try:
+            link([mutated(code, source)], exports=["f"])
+            outcomes.append(True)
+        except LinkError:
+            outcomes.append(False)
+    assert outcomes.count(False) > 50 and outcomes.count(True) > 20
