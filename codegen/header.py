@@ -9,8 +9,8 @@ reserved in C or C++, or is used twice in one scope raises GraphError.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 import re
 import textwrap
@@ -53,6 +53,9 @@ KEYWORDS = frozenset("""
     static_cast struct switch synchronized template this thread_local throw true try typedef typeid typename typeof
     typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq
     NULL linux unix errno assert""".split())
+MACROS = frozenset("""
+    BUFSIZ DOMAIN EOF FALSE HUGE HUGE_VAL I IN INFINITY M_E M_PI NAN OPTIONAL OUT OVERFLOW PI RAND_MAX TRUE UNDERFLOW
+    complex far huge imaginary interface near pascal small stderr stdin stdout""".split())  # of other headers
 STDINT = re.compile(r"u?int(_least|_fast)?(8|16|32|64)_t|u?int(ptr|max)_t|size_t|"
                     r"U?INT(_LEAST|_FAST)?(8|16|32|64|PTR|MAX)?_(MAX|MIN|C)|U?INT(8|16|32|64|MAX)_C|"
                     r"(SIZE|PTRDIFF|SIG_ATOMIC|WCHAR|WINT)_(MAX|MIN)")
@@ -91,6 +94,7 @@ class CFunction:
     arguments: tuple[CArgument, ...]
     comment: str = ""
     patterns: tuple[CPattern, ...] = ()
+    sizes: Mapping[str, str] = field(default_factory=dict)  # what is said of the dims
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,9 @@ def header_text(library: CLibrary) -> str:
 
 
 GENERAL = ("All arrays belong to the caller, are contiguous and row-major, and must be aligned for their elements. "
-           "Outputs must not overlap inputs or one another. The functions keep nothing between calls: different "
-           "threads may call them at the same time with different outputs, states and workspaces.")
+           "Outputs and the arrays of a state must not overlap inputs or one another. The functions keep nothing "
+           "between calls: different threads may call them at the same time with different outputs, states and "
+           "workspaces.")
 
 
 def _status_text(prefix: str) -> str:
@@ -221,7 +226,8 @@ def _numbers(kind: str, name: str, values: Sequence[int]) -> str:
 
 
 def _argument_lines(library: CLibrary, function: CFunction) -> list[str]:
-    lines = [f"- {dim}: size, at least 0" for dim in function.dims]
+    lines = [f"- {dim}: size, at least 0{'; ' + text if (text := function.sizes.get(dim, '')) else ''}"
+             for dim in function.dims]
     lines += [f"- {item.name} ({item.direction}): {_described(item)}" for item in function.arguments
               if item.direction != "state"]
     if used := [item.name for item in function.arguments if item.direction == "state"]:
@@ -280,12 +286,14 @@ def check(library: CLibrary) -> None:
     """Raises GraphError where the description cannot become C."""
     prefix = library.name
     _check_identifier(prefix, "library", macros=())
-    macros = (f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION")
+    macros = [f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION",
+              *(f"{prefix}_{f.name}_{p.name}_{end}".upper() for f in library.functions for p in f.patterns
+                for end in ("rows", "columns", "entries"))]
     names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "check_cpu", "status", "state")]
     names += [f"{prefix}_{end}" for _, end, _, _ in STATE_FUNCTIONS if library.state and library.has_files]
     names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
     for function in library.functions:
-        _check_identifier(function.name, f"{prefix}: function", macros=macros)
+        _check_identifier(f"{prefix}_{function.name}", f"{prefix}: function", macros=())
         names += [f"{prefix}_{function.name}", f"{prefix}_{function.name}_workspace_size"]
         names += [f"{prefix}_{function.name}_{p.name}_{end}" for p in function.patterns
                   for end in ("indptr", "indices")]
@@ -303,7 +311,7 @@ def _check_function(library: CLibrary, function: CFunction, macros: Sequence[str
     where = f"{library.name}_{function.name}"
     variables = {item.name: item for item in library.state}
     for dim in function.dims:
-        _check_identifier(dim, f"{where}: size", macros=macros)
+        _check_identifier(dim, f"{where}: size", macros=(*macros, *MACROS))
     for item in function.arguments:
         _check_argument(item, where, dims=function.dims, macros=macros)
         if item.direction == "state":
@@ -318,7 +326,7 @@ def _check_function(library: CLibrary, function: CFunction, macros: Sequence[str
 
 
 def _check_argument(item: CArgument, where: str, *, dims: Sequence[str], macros: Sequence[str]) -> None:
-    _check_identifier(item.name, f"{where}: argument", macros=macros)
+    _check_identifier(item.name, f"{where}: argument", macros=(*macros, *MACROS))
     if item.direction not in DIRECTIONS:
         raise GraphError(f"header: {where}: {item.name!r}: direction {item.direction!r}, expected one of {DIRECTIONS}")
     if C_TYPES.get(item.dtype) != item.ctype:

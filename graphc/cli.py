@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
 import platform
+import re
 import sys
 from typing import Any
 
@@ -32,7 +34,7 @@ from .functions import arithmetic, contractions, creation, real, reductions
 from .io.graphs import Entry, SavedGraph, load_graph
 from .ir.errors import GraphError, Unsupported, VerifyError
 from .ir.node import Graph
-from .library import compile_library, signature
+from .library import Signature, compile_library, signature
 from .session import Session
 from .shipped import inspect_library
 from .view.graphs import dump
@@ -83,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     made = command("compile", compile_model, "make a shared library and a C header of a saved graph")
     made.add_argument("model", help="a file written by gc.save_graph")
     made.add_argument("-o", "--output", metavar="FOLDER", default=".", help="where the files go; by default here")
-    made.add_argument("--name", help="the library's name; by default the name of the model's file")
+    made.add_argument("--name", help="the library's name; by default that of the model's file, as a name in C")
     made.add_argument("--entry", metavar="NAME", action="append", help="only this entry; may be given more than once")
     made.add_argument("--target", action="append", metavar="NAME",
                       help="the machine to compile for: native, x86-64-v3, aarch64, wasm32, x86-64-v3-windows, "
@@ -94,6 +96,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--emit", action="append", metavar="KIND",
                       help="also a (static library), o (objects), ll (LLVM IR) or s (assembly); may be repeated")
     made.add_argument("--linker", default="own", help="own, cc, ld, lld or ziglang (%(default)s)")
+    made.add_argument("--threads", type=int, metavar="N",
+                      help="how many threads the library uses, in a pool of its own where there are more than one (1)")
     made.add_argument("--freestanding", action="store_true", help="no functions that need libc")
     made.add_argument("--debug", action="store_true", help="tell debuggers and profilers the lines of the model")
     made.add_argument("--fast-math", action="store_const", const=True, help="allow rewrites that are not exact")
@@ -133,16 +137,22 @@ def _entry(saved: SavedGraph, model: str, name: str) -> Entry:
     return saved.entries[name]
 
 
+def _signature(entry: Entry) -> Signature:
+    """Of derivatives the file knows more than the nodes in it do."""
+    made = signature(entry.inputs, entry.outputs, entry.updates, entry.names)
+    return replace(made, doc=entry.doc, comments=entry.comments, patterns=entry.patterns or made.patterns)
+
+
 def compile_model(arguments: argparse.Namespace) -> int:
     """Makes a library of the entries of a model and prints where it is."""
     saved = load_graph(arguments.model)
     chosen = {name: _entry(saved, arguments.model, name) for name in arguments.entry or saved.entries}
-    options: dict[str, Any] = {} if arguments.fast_math is None else {"fast_math": arguments.fast_math}
+    options = {name: value for name in ("fast_math", "threads") if (value := getattr(arguments, name)) is not None}
     more = {"targets": arguments.target or (), "weights": arguments.weights, "freestanding": arguments.freestanding,
             "emit": arguments.emit or (), "linker": arguments.linker, "debug": arguments.debug}
     with saved.graph, Session(saved.graph, **options) as session:
-        signatures = {name: signature(e.inputs, e.outputs, e.updates, e.names) for name, e in chosen.items()}
-        name = arguments.name or Path(arguments.model).stem
+        signatures = {name: _signature(e) for name, e in chosen.items()}
+        name = arguments.name or re.sub(r"[^A-Za-z0-9]+", "_", Path(arguments.model).stem).strip("_")
         print(compile_library(arguments.output, name, signatures, session if saved.variables else None, **more,
                               **options))
     return 0

@@ -24,6 +24,7 @@ from passes.jacobian.tensor import Linear, linearised
 from passes.stabilise import stabilise
 
 from .decisions import Decision, decided
+from .origins import noted
 
 Nodes = Sequence[Node]
 UNCONNECTED = ("zero", "error")
@@ -55,7 +56,10 @@ def gradients(ys: Node | Nodes, xs: Node | Nodes, seeds: Any = None, *, unconnec
         maps = [identity(())] * len(y_list)  # a y of one element has no atoms, whatever its rank
     else:
         maps = [covector(u) for u in seeded("gradients", y_list, as_list(ys, seeds))]
-    found: Node | list[Node] = like(xs, pulled_back("gradients", y_list, x_list, maps, unconnected))
+    results = pulled_back("gradients", y_list, x_list, maps, unconnected)
+    for x, node in zip(x_list, results):
+        noted("gradient" if seeds is None else "vjp", node, as_nodes(ys), [x])
+    found: Node | list[Node] = like(xs, results)
     return found
 
 
@@ -75,7 +79,10 @@ def vjp(ys: Node | Nodes, xs: Node | Nodes, us: Any, *, unconnected: str = "zero
     """
     y_list, x_list = both_sides("vjp", ys, xs, unconnected)
     maps = [covector(u) for u in seeded("vjp", y_list, as_list(ys, us))]
-    found: Node | list[Node] = like(xs, pulled_back("vjp", y_list, x_list, maps, unconnected))
+    results = pulled_back("vjp", y_list, x_list, maps, unconnected)
+    for x, node in zip(x_list, results):
+        noted("vjp", node, as_nodes(ys), [x])
+    found: Node | list[Node] = like(xs, results)
     return found
 
 
@@ -103,8 +110,10 @@ def jvp(ys: Node | Nodes, xs: Node | Nodes, dxs: Any, *, unconnected: str = "zer
         for y, tangent in zip(y_list, tangents):
             if not tangent and unconnected == "error":
                 raise unreachable("jvp", [y], x_list)
-        found: Node | list[Node] = like(ys, [dense_node(m, y.type.shape, (), y.type.dtype)
-                                             for m, y in zip(tangents, y_list)])
+        results = [dense_node(m, y.type.shape, (), y.type.dtype) for m, y in zip(tangents, y_list)]
+    for y, node in zip(as_nodes(ys), results):
+        noted("jvp", node, [y], x_list)
+    found: Node | list[Node] = like(ys, results)
     return found
 
 
@@ -122,7 +131,11 @@ def hvp(y: Node, xs: Node | Nodes, vs: Any, *, unconnected: str = "zero") -> Nod
     slopes = gradients(y, x_list, unconnected=unconnected)
     seeds = seeded("hvp", x_list, as_list(xs, vs))
     tries = [jvp(slopes, x_list, seeds), vjp(slopes, x_list, seeds)]  # the Jacobian of g times v; the gradient of v'g
-    found: Node | list[Node] = like(xs, min(tries, key=lambda nodes: estimate(price(nodes, slopes))))
+    results = min(tries, key=lambda nodes: estimate(price(nodes, slopes)))
+    for node in results:
+        node.origins = ()  # not what it was made by
+        noted("hvp", node, [y], x_list)
+    found: Node | list[Node] = like(xs, results)
     return found
 
 
@@ -159,6 +172,8 @@ def jacobian(ys: Node | Nodes, xs: Node | Nodes, order: str | Plan = "auto", *, 
     """
     y_list, x_list = both_sides("jacobian", ys, xs, unconnected)
     found = matrices("jacobian", y_list, x_list, order, unconnected)
+    for (p, q), node in found.items():
+        noted("jacobian", node, [as_nodes(ys)[p]], [x_list[q]])
     return like(ys, [like(xs, [found[p, q] for q in range(len(x_list))]) for p in range(len(y_list))])
 
 
@@ -181,6 +196,8 @@ def hessian(y: Node, xs: Node | Nodes, order: str | Plan = "auto", *, unconnecte
     for p, q in below:
         rank, width = x_list[q].type.rank, x_list[p].type.rank
         found[p, q] = build.transpose(found[q, p], (*range(rank, rank + width), *range(rank)))
+    for (p, q), node in found.items():
+        noted("hessian", node, [y], [x_list[p]] if p == q else [x_list[p], x_list[q]])
     return like(xs, [like(xs, [found[p, q] for q in range(len(x_list))]) for p in range(len(x_list))])
 
 
@@ -320,6 +337,10 @@ def seed_of(name: str, node: Node, seed: Any) -> Node:
 def as_list(nodes: Node | Nodes, seeds: Any) -> Any:
     """Seeds go as their nodes do: a node's own seed (a list may be an array), or a list of seeds."""
     return [seeds] if isinstance(nodes, Node) else seeds
+
+
+def as_nodes(given: Node | Nodes) -> Nodes:
+    return [given] if isinstance(given, Node) else given
 
 
 def like(given: Any, results: Sequence[Any]) -> Any:

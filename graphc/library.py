@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 import json
 import os
 from pathlib import Path
-import re
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,7 @@ from codegen.cache import Cache
 from codegen.cpu import BITS, needed_features
 from codegen.debug import Origin
 from codegen.entry import used_state
-from codegen.header import (
-    ABI_VERSION, KEYWORDS, STDINT, CArgument, CFunction, CLibrary, CPattern, c_argument, check, header_text)
+from codegen.header import ABI_VERSION, CFunction, CLibrary, check, header_text
 from codegen.library import Linked, build_library, program_name
 from codegen.linkers import OWN, check_linker
 from codegen.state import layout
@@ -41,78 +39,24 @@ from .binding import as_array
 from .compiler import planned
 from .config import Options
 from .described import FORMAT, sealed
-from .ir.dims import Dim, encode, substitute
-from .ir.errors import GraphError, Loc, user_line
+from .ir.dims import encode
+from .ir.errors import GraphError
 from .ir.files import Chunk
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
 from .ir.types import to_storage
-from .loaded import Library, load_library
 from .home import spec_of
+from .interface import c_function, state_members
+from .loaded import Library, load_library
 from .packaging import file_names, more_files, text_files, write_files
-from .sparse import SparseJacobian
-from .session import Session, check_updates, missing_or_path, update_pairs, with_fed_nodes
+from .session import Session, missing_or_path, with_fed_nodes
+from .signatures import Signature, signature
 
 __all__ = ["Library", "Signature", "compile_library", "load_library", "signature"]
 
 MOST_DATA = 2_000_000_000  # bytes; distances in the file have 31 bits
 EMIT = ("a", "o", "ll", "s")
 WEIGHTS = ("constant", "data", "file")
-WORD = re.compile(r"[A-Za-z0-9]+")
-
-
-@dataclass(frozen=True, eq=False)
-class Signature:
-    """What a function of a library takes, returns and updates; `single` where one output is returned bare in Python."""
-
-    inputs: tuple[Node, ...]
-    outputs: tuple[Node, ...]
-    names: tuple[str, ...]  # of the outputs
-    patterns: tuple[SparseJacobian | None, ...]  # of the outputs that are the entries of a sparse matrix
-    updates: tuple[tuple[Node, Node], ...]
-    single: bool
-    loc: Loc  # the user's line
-
-    @property
-    def targets(self) -> list[Node]:
-        return [*self.outputs, *(value for _, value in self.updates)]
-
-
-Output = Node | SparseJacobian
-
-
-def signature(inputs: Node | Sequence[Node], outputs: Output | Sequence[Output], updates: Any = None,
-              names: Sequence[str] | None = None) -> Signature:
-    """A function of the inputs that returns the outputs and then gives variables their new values.
-
-    `names` are those of the outputs in C; by default a placeholder's or variable's own, else output0, output1 ..  An
-    output that is a sparse Jacobian gives its entries, and the header has its pattern in CSR form.
-    """
-    listed = (inputs,) if isinstance(inputs, Node) else tuple(inputs)
-    given = (outputs,) if isinstance(outputs, Node | SparseJacobian) else tuple(outputs)
-    patterns = tuple(o if isinstance(o, SparseJacobian) else None for o in given)
-    results = tuple(o.data if isinstance(o, SparseJacobian) else o for o in given)
-    pairs = tuple(update_pairs(updates))
-    for node in (*listed, *results, *(n for pair in pairs for n in pair)):
-        if not isinstance(node, Node):
-            raise GraphError(f"signature: expected a node, got {type(node).__name__} {node!r:.60}\n  at {user_line()}")
-    check_updates(pairs)
-    if not results and not pairs:
-        raise GraphError(f"signature: no outputs and no updates, so nothing to compute\n  at {user_line()}")
-    if names is not None and len(names) != len(results):
-        raise GraphError(f"signature: {len(names)} names for {len(results)} outputs: {list(names)}\n  at {user_line()}")
-    chosen = tuple(names) if names is not None else output_names(listed, results)
-    return Signature(listed, results, chosen, patterns, pairs, len(results) == 1, user_line())
-
-
-def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, ...]:
-    taken = {n.name for n in inputs}
-    found: list[str] = []
-    for k, node in enumerate(outputs):
-        own = node.op.name in ("placeholder", "variable") and node.name not in taken
-        found.append(node.name if own else f"output{k}")
-        taken.add(found[-1])
-    return tuple(found)
 
 
 def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[str, Signature],
@@ -342,8 +286,8 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
     for entry, request in requests.items():
         with named(entry):
             programs.append(planned(complete(request, (*inside, *state), constants), options)[1])
-    members = state_members(state)
-    functions = tuple(c_function(entry, what, program, members, len(inside))
+    members = state_members(name, state, entries)
+    functions = tuple(c_function(name, entry, what, program, state, members, len(inside))
                       for (entry, what), program in zip(entries.items(), programs))
     header = CLibrary(name, functions, members, has_files=has_files)
     check(header)
@@ -408,48 +352,3 @@ def first_value(variable: Node, session: Session | None) -> np.ndarray[Any, Any]
     if initial is None:
         return None
     return np.ascontiguousarray(as_array(spec_of(variable), initial() if callable(initial) else initial))
-
-
-# -- names and arguments in C --
-def state_members(state: Sequence[Node]) -> tuple[CArgument, ...]:
-    taken: set[str] = set()
-    return tuple(c_argument(c_name(v.name, taken), v.dtype, [int(size) for size in v.shape], "state") for v in state)
-
-
-def c_name(name: str, taken: set[str]) -> str:
-    """A C identifier like the name that is not taken yet; takes it."""
-    base = "_".join(WORD.findall(name)) or "array"
-    if base[0].isdigit():
-        base = f"array_{base}"
-    if base in KEYWORDS or STDINT.fullmatch(base):
-        base += "_value"
-    found, number = base, 0
-    while found in taken:
-        number += 1
-        found = f"{base}_{number}"
-    taken.add(found)
-    return found
-
-
-def c_function(entry: str, what: Signature, program: Program, members: Sequence[CArgument],
-               weights: int) -> CFunction:
-    """Its members of the state come after so many weights among the program's variables."""
-    taken = {"state", "workspace"}
-    dims = {symbol: c_name(symbol, taken) for symbol in program.symbols}
-    inputs = [c_array(array, array.name, dims, "in", taken) for array in program.inputs]
-    if clash := [name for name in what.names if what.names.count(name) > 1]:
-        raise GraphError(f"compile_library: entry {entry!r}: two outputs named {clash[0]!r}")
-    outputs = [c_array(array, name, dims, "out", taken) for array, name in zip(program.outputs, what.names)]
-    patterns = tuple(CPattern(item.name, p.shape, tuple(p.indptr.tolist()), tuple(p.indices.tolist()))
-                     for item, p in zip(outputs, what.patterns) if p is not None)
-    updated = ", ".join(v.name for v, _ in what.updates)
-    state = [members[k - weights] for k in used_state(program) if k >= weights]
-    return CFunction(entry, tuple(dims.values()), (*inputs, *outputs, *state),
-                     f"Computes {', '.join(what.names) or 'nothing to return'}"
-                     + (f"; updates {updated}." if updated else "."), patterns)
-
-
-def c_array(array: Array, name: str, dims: Mapping[str, str], direction: str, taken: set[str]) -> CArgument:
-    sizes = {symbol: Dim.symbol(new) for symbol, new in dims.items()}
-    shape = [size if isinstance(size := substitute(old, sizes), int) else str(size) for old in array.shape]
-    return c_argument(c_name(name, taken), array.dtype, shape, direction)

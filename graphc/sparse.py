@@ -21,6 +21,7 @@ from .derivatives import both_sides, gradients, refused, unreachable
 from .ir.errors import ShapeError
 from .ir.node import Node
 from .ir.types import itemsize
+from .origins import noted
 
 Array = np.ndarray[Any, Any]
 HESSIAN_WAYS = tuple(way for way in WAYS if way != "both")
@@ -132,4 +133,4 @@ def result(name: str, plan: SparsePlan, y: Node, x: Node, unconnected: str) -> S
         raise unreachable(name, [y], [x])
     kind = np.int32 if max(*pattern.shape, pattern.nnz) <= np.iinfo(np.int32).max else np.int64
     indptr, indices = pattern.indptr.astype(kind), pattern.indices.astype(kind)
-    return SparseJacobian(pattern.shape, indptr, indices, plan.data, plan)
+    return SparseJacobian(pattern.shape, indptr, indices, noted(name, plan.data, [y], [x]), plan)

@@ -25,9 +25,9 @@ GOLDEN = """\
 /*
  * A tiny classifier.
  * All arrays belong to the caller, are contiguous and row-major, and must be aligned for their
- * elements. Outputs must not overlap inputs or one another. The functions keep nothing between
- * calls: different threads may call them at the same time with different outputs, states and
- * workspaces.
+ * elements. Outputs and the arrays of a state must not overlap inputs or one another. The
+ * functions keep nothing between calls: different threads may call them at the same time with
+ * different outputs, states and workspaces.
  */
 
 #ifndef TINY_H

@@ -5,7 +5,8 @@
  "nodes": [{"op": "placeholder", "operands": [], "attrs": {..}, "dtype": "float32", "shape": [64],
                 "loc": [0, 3], "scope": ""}, ..],
      "placeholders": [0], "variables": [1], "fetches": 7,
-     "entries": {"run": {"inputs": {"list": [0]}, "outputs": 7, "updates": [[1, 6]], "names": ["y"]}}}
+     "entries": {"run": {"inputs": [0], "outputs": 7, "updates": [[1, 6]], "names": ["y"], "doc": "",
+                         "comments": {"y": "class scores"}, "patterns": [null]}}}
 
 Nodes are numbered by their place, operands before users, in an order that depends on the fetches alone.  Fetches are a
 number, or {"list": ..}, {"tuple": ..}, {"dict": [[key, ..], ..]} of them.  Source files go without their folders.
@@ -18,9 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +56,15 @@ VALUE = "variable/"  # and the variable's name: the tensor of its value
 KEYS = ("format", "version", "files", "nodes", "placeholders", "variables", "fetches", "entries")
 NODE_KEYS = ("op", "operands", "attrs", "dtype", "shape", "loc", "scope")
 ENTRY_KEYS = ("inputs", "outputs", "updates", "names")
+SAID_KEYS = ("doc", "comments", "patterns")  # may be missing: what a library's header says
+
+
+class Pattern(NamedTuple):
+    """Which entries of a matrix an output has, in CSR form."""
+
+    shape: tuple[int, int]
+    indptr: Sequence[int]
+    indices: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,9 @@ class Entry:
     outputs: Node | tuple[Node, ...]
     updates: tuple[tuple[Node, Node], ...] = ()
     names: tuple[str, ...] = ()  # of the outputs
+    doc: str = ""
+    comments: Mapping[str, str] = field(default_factory=dict)  # of inputs, outputs, sizes and variables
+    patterns: tuple[Pattern | None, ...] = ()  # of the outputs that are the entries of a sparse matrix
 
     @property
     def nodes(self) -> list[Node]:
@@ -175,10 +189,11 @@ def save_graph(path: str | os.PathLike[str], fetches: Any, session: Session | No
 
 def _entry(name: str, signature: Any) -> Entry:
     """What a `gc.signature` says; its module is not imported here, because it brings the code generator with it."""
-    if not all(hasattr(signature, part) for part in ("inputs", "outputs", "updates", "names", "single")):
+    if not all(hasattr(signature, part) for part in ("inputs", "outputs", "updates", "names", "single", "patterns")):
         raise GraphError(f"save_graph: entry {name!r}: expected gc.signature(inputs, outputs), got {signature!r:.100}")
     outputs = signature.outputs[0] if signature.single else tuple(signature.outputs)
-    return Entry(tuple(signature.inputs), outputs, tuple(signature.updates), tuple(signature.names))
+    return Entry(tuple(signature.inputs), outputs, tuple(signature.updates), tuple(signature.names), signature.doc,
+                 signature.comments, signature.patterns)
 
 
 def _default_entry(placeholders: Sequence[Node], fetches: Any) -> Entry:
@@ -216,7 +231,10 @@ def _node_data(node: Node, number: Mapping[Node, int], files: dict[str, int], st
 
 def _entry_data(entry: Entry, number: Mapping[Node, int]) -> dict[str, Any]:
     return {"inputs": [number[node] for node in entry.inputs], "outputs": _written(entry.outputs, number),
-            "updates": [[number[v], number[n]] for v, n in entry.updates], "names": list(entry.names)}
+            "updates": [[number[v], number[n]] for v, n in entry.updates], "names": list(entry.names),
+            "doc": entry.doc, "comments": dict(entry.comments),
+            "patterns": [p and [list(p.shape), list(p.indptr), list(p.indices)]
+                         for p in entry.patterns or [None] * len(entry.names)]}
 
 
 def _value(variable: Node, session: Session | None) -> np.ndarray[Any, Any] | None:
@@ -350,7 +368,7 @@ def _read_entries(data: Any, nodes: Sequence[Node]) -> dict[str, Entry]:
 
 
 def _read_entry(data: Any, nodes: Sequence[Node]) -> Entry:
-    if not isinstance(data, dict) or set(data) != set(ENTRY_KEYS):
+    if not isinstance(data, dict) or not set(ENTRY_KEYS) <= set(data) <= {*ENTRY_KEYS, *SAID_KEYS}:
         raise ValueError(f"needs {', '.join(ENTRY_KEYS)}, got {data!r:.200}")
     inputs = _read({"tuple": data["inputs"]}, nodes)
     outputs = _read(data["outputs"], nodes)
@@ -361,4 +379,29 @@ def _read_entry(data: Any, nodes: Sequence[Node]) -> Entry:
         raise ValueError("inputs, outputs and updates are nodes, not structures of them")
     if len(names) != len(flat) or any(len(pair) != 2 for pair in updates):
         raise ValueError(f"{len(names)} names for {len(flat)} outputs, or an update that is no pair")
-    return Entry(inputs, outputs, updates, names)
+    return Entry(inputs, outputs, updates, names, read_text(data.get("doc", "")), _comments(data.get("comments", {})),
+                 _patterns(data.get("patterns", [None] * len(flat)), flat))
+
+
+def _comments(data: Any) -> dict[str, str]:
+    if not isinstance(data, dict):
+        raise ValueError(f"expected comments by name, got {data!r:.200}")
+    return {read_text(name): read_text(text) for name, text in data.items()}
+
+
+def _patterns(data: Any, outputs: Sequence[Node]) -> tuple[Pattern | None, ...]:
+    rows = read_list(data)
+    if len(rows) != len(outputs):
+        raise ValueError(f"{len(rows)} patterns for {len(outputs)} outputs")
+    return tuple(_pattern(row, node) if row is not None else None for row, node in zip(rows, outputs))
+
+
+def _pattern(data: Any, node: Node) -> Pattern:
+    """A pattern in CSR form that this node can have the entries of."""
+    shape, indptr, indices = ([read_int(n) for n in read_list(part)] for part in read_list(data))
+    rows, columns = shape
+    if rows < 0 or columns < 0 or len(indptr) != rows + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or any(
+            a > b for a, b in pairwise(indptr)) or any(not 0 <= k < columns for k in indices) or (
+            node.shape != (len(indices),)):
+        raise ValueError(f"{rows} x {columns} with {len(indices)} entries is no pattern in CSR form of {node.type}")
+    return Pattern((rows, columns), tuple(indptr), tuple(indices))

@@ -150,7 +150,8 @@ class Node:
     astype ravel squeeze dot cumsum cumprod clip round take repeat`, with NumPy's arguments.
     """
 
-    __slots__ = ("__weakref__", "attrs", "checks", "elements", "graph", "id", "loc", "op", "operands", "scope", "type")
+    __slots__ = ("__weakref__", "attrs", "checks", "elements", "graph", "id", "loc", "op", "operands", "origins",
+                 "scope", "type")
 
     op: Op
     operands: tuple[Node, ...]
@@ -162,6 +163,7 @@ class Node:
     checks: tuple[DimCheck, ...]
     scope: str
     elements: int | Dim  # the size, once somebody has asked for it
+    origins: tuple[Any, ...]  # what it is the derivative of, if it was made as one (graphc.origins)
 
     __array_ufunc__ = None  # NumPy operands leave their operators to ours
     __hash__ = object.__hash__
