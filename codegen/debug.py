@@ -20,11 +20,14 @@ import os
 import re
 
 from graphc.ir.errors import Loc
+from graphc.ir.plan import Contraction, Kernel
 
 FIRST = 8  # lower numbers of metadata are the module's own
 NAME = re.compile(r"@([^(]+)\(")
 WORD = re.compile(r"\W+")
 LONGEST = 48  # characters of what a kernel computes, in its name
+UNSPOKEN = ("load", "store", "keep", "const", "iota", "second", "accumulator", "accumulate", "cast")
+REDUCED = {"add": "sum", "mul": "prod", "fastmax": "max"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def escaped(text: str) -> str:
     return "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in text.encode())
 
 
-def spoken(label: str) -> str:
-    """What a kernel computes, as the end of a symbol's name."""
-    return WORD.sub("_", label)[:LONGEST].strip("_")
+def spoken(kernel: Kernel | Contraction, label: str) -> str:
+    """What a kernel computes, as the end of a symbol's name: its operations, each once; `label` where it only moves."""
+    words = ["matmul"] if isinstance(kernel, Contraction) else []
+    words += [REDUCED.get(op.value[0], op.value[0]) if op.kind == "reduce" else op.kind for op in kernel.ops
+              if op.kind not in UNSPOKEN]
+    return WORD.sub("_", "_".join(dict.fromkeys(words)) or label)[:LONGEST].strip("_")

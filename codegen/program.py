@@ -250,7 +250,7 @@ def kernel_function(module: Module, kernel: Kernel | Contraction, target: Target
     key = repr(kernel)  # 0.0 and -0.0 are equal numbers, but not equal text
     if key not in names:
         kind = "kernel" if isinstance(kernel, Kernel) else "matmul"
-        names[key] = f"{kind}_{len(names)}" if module.debug is None else f"kernel_{len(names)}_{spoken(label)}"
+        names[key] = f"{kind}_{len(names)}" if module.debug is None else f"kernel_{len(names)}_{spoken(kernel, label)}"
         emit = emit_kernel if isinstance(kernel, Kernel) else emit_contraction
         emit(module, kernel, target, names[key])  # type: ignore[arg-type]
     return names[key]
