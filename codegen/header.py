@@ -289,7 +289,8 @@ def check(library: CLibrary) -> None:
     macros = [f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION",
               *(f"{prefix}_{f.name}_{p.name}_{end}".upper() for f in library.functions for p in f.patterns
                 for end in ("rows", "columns", "entries"))]
-    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "check_cpu", "status", "state")]
+    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "check_cpu", "status", "state", "metadata",
+                                            "initial", "weights")]
     names += [f"{prefix}_{end}" for _, end, _, _ in STATE_FUNCTIONS if library.state and library.has_files]
     names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
     for function in library.functions:

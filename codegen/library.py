@@ -227,10 +227,10 @@ def emit_text(module: Module, name: str, text: str, linkage: str = "constant") -
 def emit_strerror(module: Module, library: str) -> str:
     name = f"{library}_strerror"
     f = Function(module, f"define ptr @{name}(i32 %status) #0")
-    found = emit_text(module, f"{library}_text", UNKNOWN, "internal constant")
+    found = emit_text(module, f"{library}__text", UNKNOWN, "internal constant")
     found = f"@{found}"
     for status, value, text in STATUS:
-        this = emit_text(module, f"{library}_text_{status.lower()}", text, "internal constant")
+        this = emit_text(module, f"{library}__text_{status.lower()}", text, "internal constant")
         same = f.value(f"icmp eq i32 %status, {value}")
         found = f.value(f"select i1 {same}, ptr @{this}, ptr {found}")
     f.emit(f"ret ptr {found}")

@@ -342,8 +342,13 @@ def run_windows(path: Path, job: Job, host: Path) -> Done:
     folder = path.parent / "job"
     written(job, folder)
     shutil.copy(path, folder / "library.dll")
-    environment = os.environ | {"WINEPREFIX": str(host.parent / "wine"), "WINEDEBUG": "-all"}
-    done = subprocess.run([wine(), str(host)], cwd=folder, capture_output=True, text=True, timeout=300, check=False,
-                          env=environment)
+    done = in_wine(host, folder, host.parent)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return after(job, folder)
+
+
+def in_wine(program: Path, folder: Path, kept: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a folder; `kept` has what wine keeps between runs."""
+    environment = os.environ | {"WINEPREFIX": str(kept / "wine"), "WINEDEBUG": "-all"}
+    return subprocess.run([wine(), str(program)], cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+                          env=environment)

@@ -32,7 +32,8 @@ from graphc.ir.types import FLOATS, from_storage, storage_dtype, to_storage
 from passes.lower import Request
 from tests.foreign_images import commands, flat, number_at, text_at
 from tests.foreign_programs import (
-    NULL, Done, Job, Place, Run, mapping_host, needs_ziglang, run_mapped, run_wasm, run_windows, windows_host, wine)
+    NULL, Done, Job, Place, Run, in_wine, mapping_host, needs_ziglang, run_mapped, run_wasm, run_windows, windows_host,
+    wine, zig)
 from tests.elf_programs import ROOT
 from tests.samples import all_samples, values_of
 from tests.test_docs import blocks
@@ -372,6 +373,50 @@ def test_the_files_are_those_of_the_system(files):
         cmake = (folder / "tiny-config.cmake").read_text()
         assert all(f"/{file}" in cmake for file in FILES[name])
         assert ("@rpath/libtiny.dylib" in cmake) == name.endswith("macos")
+
+
+CMAKE = """cmake_minimum_required(VERSION 3.10)
+set(CMAKE_SYSTEM_NAME {system})
+project(consumer NONE)
+find_package(tiny REQUIRED CONFIG PATHS "{folder}" NO_DEFAULT_PATH)
+foreach(what LOCATION IMPLIB SONAME)
+  get_target_property(found tiny::tiny IMPORTED_${{what}})
+  message(STATUS "${{what}}=${{found}}")
+endforeach()
+"""
+
+
+def test_cmake_finds_them(files, tmp_path):
+    name, folder = files
+    if shutil.which("cmake") is None or name == "wasm32":
+        pytest.skip("no cmake here, or no shared library")
+    system = "Windows" if name.endswith("windows") else "Darwin"
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE.format(system=system, folder=folder))
+    done = subprocess.run(["cmake", "-S", ".", "-B", "out"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = dict(re.findall(r"-- (\w+)=(.*)", done.stdout))
+    shared, *imports = (str(folder / file) for file in FILES[name])
+    assert told == {"LOCATION": shared, "IMPLIB": imports[0] if imports else "found-NOTFOUND",
+                    "SONAME": "@rpath/libtiny.dylib" if system == "Darwin" else "found-NOTFOUND"}
+
+
+CONSUMER = """
+__declspec(dllimport) void ExitProcess(unsigned);
+int tiny_abi_version(void);
+void start(void) { ExitProcess(100 + (unsigned)tiny_abi_version()); }
+"""
+
+
+@pytest.mark.slow
+def test_a_windows_program_links_with_the_import_library(tmp_path, host_folder):
+    host = windows_host(host_folder) if wine() else Path()
+    path = shipped(tmp_path, WINDOWS)
+    (tmp_path / "main.c").write_text(CONSUMER)
+    zig(tmp_path, "cc", "-c", "-target", "x86_64-windows-gnu", "-O1", "-ffreestanding", "main.c", "-o", "main.obj")
+    zig(tmp_path, "lld-link", "/subsystem:console", "/entry:start", "/nodefaultlib", "/out:main.exe", "main.obj",
+        "tiny.lib", str(host.parent / "kernel32.lib"))
+    done = in_wine(path.parent / "main.exe", tmp_path, host.parent)
+    assert done.returncode == 100 + CLibrary("tiny", ()).abi_version, done.stderr
 
 
 def test_the_same_input_gives_the_same_bytes(files, tmp_path):

@@ -531,7 +531,8 @@ def test_bad_requests(tmp_path):
         refused(tmp_path, "ok", {"run": x}, r"expected gc\.signature")
         refused(tmp_path, "ok", {"run it": good["run"]}, "no C identifier")
         refused(tmp_path, "ok", {"run": good["run"], "run_workspace_size": good["run"]}, "used twice")
-        refused(tmp_path, "ok", {"strerror": good["run"]}, "used twice")
+        for taken in ("strerror", "metadata", "initial", "weights"):
+            refused(tmp_path, "ok", {taken: good["run"]}, "used twice")
         refused(tmp_path, "ok", {"run": gc.signature([x], x + y)}, "entry 'run': .*'y'")
         refused(tmp_path, "ok", {"run": gc.signature([x, x], x)}, "twice")
         refused(tmp_path, "ok", {"run": gc.signature([x], [x, x + 1], names=["a", "a"])}, "two outputs named 'a'")
