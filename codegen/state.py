@@ -27,7 +27,7 @@ The functions come from libc: malloc's kin, open, read, write and rename.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 import json
@@ -35,7 +35,6 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from graphc.ir.errors import GraphError
 from graphc.ir.plan import Array
@@ -56,6 +55,7 @@ READ_WRITE, PRIVATE = 3, 2  # of mmap
 # open's flags on Linux: to create is write-only and cut to nothing; nothing is waited for, no terminal becomes ours
 READ_ONLY, WRITE_ONLY, CREATE, ALWAYS = 0, 1, 0o1101, 0o2000000 | 0o4000 | 0o400
 FROM_START, FROM_END = 0, 2
+PIECE = 1 << 22  # bytes that are copied at a time
 PART = (".", 16, ".part")  # after a file's name until it is whole; between them so many digits
 PART_SIZE = len(PART[0]) + PART[1] + len(PART[2]) + 1
 
@@ -81,13 +81,26 @@ class Layout:
     def sums_at(self) -> int:
         return self.header.index(SUMS.encode())
 
-    def file(self, values: Sequence[np.ndarray[Any, Any]]) -> list[bytes]:
-        """A file with these values, as native code holds them, in pieces."""
-        data = bytearray(self.data)
-        for at, nbytes, value in zip(self.in_file, self.nbytes, values):
-            data[at:at + nbytes] = np.ascontiguousarray(value).tobytes()
-        sums = "".join(f"{value:016x}" for value in sums_of(bytes(data)))
-        return [self.header.replace(SUMS.encode(), sums.encode()), bytes(data)]
+    def file(self, values: Sequence[np.ndarray[Any, Any]]) -> Iterator[bytes]:
+        """A file with these values, as native code holds them, in pieces; never a copy of the whole."""
+        found, first = (0, 0), 0
+        for piece in self.pieces(values):
+            found, first = sums_of(piece, first, found), first + len(piece) // 8
+        yield self.header.replace(SUMS.encode(), "".join(f"{value:016x}" for value in found).encode())
+        yield from self.pieces(values)
+
+    def pieces(self, values: Sequence[np.ndarray[Any, Any]]) -> Iterator[bytes]:
+        """The data in pieces of a multiple of 8 bytes."""
+        rest = b""
+        for k in sorted(range(len(values)), key=self.in_file.__getitem__):
+            flat = np.ascontiguousarray(values[k]).reshape(-1).view(np.uint8)
+            for start in range(0, len(flat), PIECE):
+                piece = rest + flat[start:start + PIECE].tobytes()
+                cut = len(piece) // 8 * 8
+                rest = piece[cut:]
+                yield piece[:cut]
+        if rest:
+            yield rest.ljust(8, b"\0")
 
 
 def layout(library: str, arrays: Sequence[Array]) -> Layout:
@@ -122,11 +135,12 @@ def header_of(library: str, arrays: Sequence[Array], order: Sequence[int], nbyte
     return len(text).to_bytes(8, "little") + text
 
 
-def sums_of(data: bytes | npt.NDArray[np.uint8]) -> tuple[int, int]:
-    """The two sums of data whose length is a multiple of 8."""
+def sums_of(data: bytes, first: int = 0, before: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """The two sums of data in whole words, of which `first` went before it, with these sums."""
     words = np.frombuffer(data, "<u8")
-    places = np.arange(1, len(words) + 1, dtype=np.uint64)
-    return int(words.sum(dtype=np.uint64)), int((words * places).sum(dtype=np.uint64))
+    places = np.arange(first + 1, first + len(words) + 1, dtype=np.uint64)
+    sums = words.sum(dtype=np.uint64), (words * places).sum(dtype=np.uint64)
+    return (before[0] + int(sums[0])) % 2**64, (before[1] + int(sums[1])) % 2**64
 
 
 # -- code --

@@ -94,7 +94,7 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     machines = chosen_targets(targets or (chosen.target,))
     check_linker(linker, machines[0])
     check_emit(emit)
-    place = check_folder(folder, file_names(name, machines[0]))
+    place = check_folder(folder, [*file_names(name, machines[0]), f"{name}.safetensors", f"lib{name}.a"])
     check_weights(weights, session, freestanding)
     check_system(machines[0], chosen.threads, weights, debug is not False)
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
@@ -111,8 +111,8 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     if weights == "file":
         assert session is not None
         state = plan.programs[0].state
-        values = {v.name: to_storage(session.value(v), v.dtype) for v in session.graph.variables.values()}
-        data[f"{name}.safetensors"] = layout(name, state).file([values[array.name] for array in state])
+        variables = [session.graph.variables[array.name] for array in state]
+        data[f"{name}.safetensors"] = layout(name, state).file([stored_value(v, session) for v in variables])
     return write_files(place, name, linked, linker, data)
 
 
@@ -136,12 +136,23 @@ def origin_of(entries: Mapping[str, Signature], debug: bool | str | os.PathLike[
 def check_size(linked: Linked) -> None:
     nbytes = sum(blob.nbytes if isinstance(blob, np.ndarray) else len(blob) for blob in linked.blobs.values())
     if nbytes > MOST_DATA:
-        raise GraphError(f"compile_library: {nbytes} bytes of constants and weights, code reaches {MOST_DATA}; "
-                         "weights='file' keeps them out of the library")
+        raise too_large(nbytes, "constants, weights and first values")
+
+
+def check_values(variables: Iterable[Node]) -> None:
+    """Refuses what is too large before it is copied."""
+    nbytes = sum(int(v.type.nbytes) for v in variables)
+    if nbytes > MOST_DATA:
+        raise too_large(nbytes, "weights and first values")
+
+
+def too_large(nbytes: int, what: str) -> GraphError:
+    return GraphError(f"compile_library: {nbytes} bytes of {what}, code reaches {MOST_DATA}; weights='file' keeps "
+                      "the weights that no entry updates out of the library")
 
 
 def check_emit(emit: Sequence[str]) -> None:
-    if isinstance(emit, str) or any(kind not in EMIT for kind in emit):
+    if not isinstance(emit, list | tuple | set | frozenset) or any(kind not in EMIT for kind in emit):
         raise GraphError(f"compile_library: emit={emit!r}: expected a list of {', '.join(EMIT)}")
 
 
@@ -190,12 +201,16 @@ def check_entries(name: str, entries: Mapping[str, Signature], session: Session 
     if not isinstance(entries, Mapping) or not entries:
         raise GraphError(f"compile_library: no entries: expected a dict of names and signatures, got {entries!r:.60}")
     for entry, what in entries.items():
-        if not isinstance(entry, str) or not isinstance(what, Signature):
+        if not isinstance(entry, str):
+            raise GraphError(f"compile_library: entry {entry!r:.60}: the name is a string")
+        if not isinstance(what, Signature):
             raise GraphError(f"compile_library: entry {entry!r}: expected gc.signature(inputs, outputs), "
                              f"got {type(what).__name__} {what!r:.60}")
     check(CLibrary(name, tuple(CFunction(entry, (), ()) for entry in entries)))  # names that C can have
     graphs = {id(n.graph): n.graph for s in entries.values() for n in (*s.inputs, *s.targets)}
     if session is not None:
+        if not isinstance(session, Session):
+            raise GraphError(f"compile_library: session={session!r:.60}: expected a gc.Session")
         session.check_open()
         graphs[id(session.graph)] = session.graph
     if len(graphs) != 1:
@@ -203,10 +218,20 @@ def check_entries(name: str, entries: Mapping[str, Signature], session: Session 
                          f"{len(graphs)} graphs; build them in one")
 
 
-def check_folder(folder: str | os.PathLike[str], files: Iterable[str]) -> Path:
-    place = Path(folder)
+def check_folder(folder: str | bytes | os.PathLike[Any], files: Iterable[str]) -> Path:
+    """The folder as a path, where it can be written to as far as can be seen before."""
+    name = os.fsdecode(folder)
+    if "\0" in name:
+        raise GraphError(f"compile_library: the folder {name!r:.200} has a zero byte in its name")
+    try:
+        return checked_folder(Path(name), files)
+    except OSError as fault:
+        raise GraphError(f"compile_library: the folder {name!r:.200} cannot be written to: {fault.strerror}") from None
+
+
+def checked_folder(place: Path, files: Iterable[str]) -> Path:
     if place.exists() and not place.is_dir():
-        raise GraphError(f"compile_library: {os.fspath(folder)!r} is no folder")
+        raise GraphError(f"compile_library: {os.fspath(place)!r} is no folder")
     existing = next(p for p in (place, *place.absolute().parents) if p.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise GraphError(f"compile_library: the folder {os.fspath(existing)!r} cannot be written to")
@@ -275,7 +300,9 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
     graph = next(n.graph for s in entries.values() for n in (*s.inputs, *s.targets))
     state = state_variables(graph, requests.values(), session)
     fixed = fixed_variables(requests.values(), state) if session is not None else ()
-    values = {v: stored_value(v, session) for v in fixed} if session is not None else {}
+    changed = {v for request in requests.values() for v, _ in request.updates}
+    check_values({*fixed, *state} if weights != "file" else changed)
+    values = {v: stored_value(v, session) for v in fixed} if session is not None and weights == "data" else {}
     if weights == "file":
         state, fixed = ordered(graph, {*state, *fixed}), ()
     constants = {}
@@ -291,7 +318,6 @@ def plan_library(name: str, entries: Mapping[str, Signature], session: Session |
                       for (entry, what), program in zip(entries.items(), programs))
     header = CLibrary(name, functions, members, has_files=has_files)
     check(header)
-    changed = {v for request in requests.values() for v, _ in request.updates}
     initial = [first_value(v, session) if weights != "file" or v in changed else None for v in state]
     return Plan(header, tuple(programs), tuple(entries.values()), tuple(values[v] for v in inside), tuple(initial),
                 options.threads)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import os
 from pathlib import Path
 import secrets
+import shutil
 
 from codegen.formats import Format, format_of
 from codegen.jit import assembly_text
@@ -90,11 +91,41 @@ def write_files(place: Path, name: str, linked: Linked, linker: str, data: Mappi
                 linked.write(place / (shared + mark), shared, linker)
             for file, chunks in files.items():
                 write_whole(place / (file + mark), chunks)
-            for file in (*data, *others, shared):
-                os.replace(place / (file + mark), place / file)
+            replace_all(place, [*data, *others, shared], mark)
         finally:
             for file in (shared, *files):
                 (place / (file + mark)).unlink(missing_ok=True)
     except OSError as fault:
         raise GraphError(f"compile_library: cannot write to {os.fspath(place)!r}: {fault.strerror or fault}") from fault
     return place / shared
+
+
+def replace_all(place: Path, files: Sequence[str], mark: str) -> None:
+    """Gives the files that have the mark behind their names these names; where one cannot have it, none has."""
+    old, replaced = mark + ".old", []
+    try:
+        for file in files:
+            if (place / file).exists():
+                keep(place / file, place / (file + old))
+        try:
+            for file in files:
+                os.replace(place / (file + mark), place / file)
+                replaced.append(file)
+        except OSError:
+            for file in replaced:
+                if (place / (file + old)).exists():
+                    os.replace(place / (file + old), place / file)
+                else:
+                    (place / file).unlink()
+            raise
+    finally:
+        for file in files:
+            (place / (file + old)).unlink(missing_ok=True)
+
+
+def keep(file: Path, under: Path) -> None:
+    """The file under another name too."""
+    try:
+        os.link(file, under)
+    except OSError:  # not every file system has a second name for a file
+        shutil.copy2(file, under)

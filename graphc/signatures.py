@@ -53,6 +53,10 @@ def signature(inputs: Node | Sequence[Node], outputs: Output | Sequence[Output],
     `doc` is what the header says of the function, `comments` what it says of inputs, outputs, sizes and variables, by
     their names: a meaning or a unit.  Of what an output is the derivative it says by itself.
     """
+    for side, value in (("inputs", inputs), ("outputs", outputs)):
+        if not isinstance(value, Node | SparseJacobian | Sequence) or isinstance(value, str):
+            raise GraphError(f"signature: {side}: expected a node or a list of nodes, got {type(value).__name__} "
+                             f"{value!r:.60}\n  at {user_line()}")
     listed = (inputs,) if isinstance(inputs, Node) else tuple(inputs)
     given = (outputs,) if isinstance(outputs, Node | SparseJacobian) else tuple(outputs)
     patterns = tuple(pattern_of(o) if isinstance(o, SparseJacobian) else None for o in given)

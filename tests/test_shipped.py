@@ -162,7 +162,7 @@ def test_bad_requests(tmp_path):
 
 def test_too_much_data(tmp_path, monkeypatch):
     monkeypatch.setattr(graphc.library, "MOST_DATA", 10)
-    with pytest.raises(gc.GraphError, match="weights='file' keeps them out"):
+    with pytest.raises(gc.GraphError, match="weights='file' keeps the weights"):
         shipped(tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,157 @@
+"""What `compile_library` and `signature` refuse, and that a refusal leaves the folder as it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from codegen.state import SUMS, layout, sums_of
+import graphc as gc
+from graphc.ir.plan import Array
+import graphc.packaging
+from tests.elf_programs import runs_here
+
+pytestmark = runs_here
+
+
+@pytest.fixture
+def graph():
+    with gc.Graph() as made:
+        yield made
+
+
+def double() -> dict[str, gc.library.Signature]:
+    x = gc.placeholder("float32", ("n",), name="x")
+    return {"run": gc.signature([x], x * 2)}
+
+
+def test_folders_that_cannot_be(graph, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    entries = double()
+    cases = (("a\0b", "a zero byte"), (tmp_path / ("a" * 300), "too long"), (tmp_path / "file", "is no folder"),
+             (tmp_path / "file" / "x", "cannot be written"), ("/proc/x", "cannot write"),
+             (tmp_path / "dangling", "cannot write"), ("/dev/null/x", "cannot be written"))
+    for folder, text in cases:
+        with pytest.raises(gc.GraphError, match=text):
+            gc.compile_library(folder, "ok", entries)
+    for folder in (None, 3):
+        with pytest.raises(TypeError):
+            gc.compile_library(folder, "ok", entries)
+    with pytest.raises(gc.GraphError, match="too long"):
+        gc.compile_library(tmp_path, "a" * 300, entries)
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "file"]
+    assert gc.compile_library(os.fsencode(tmp_path / "bytes"), "ok", entries).is_file()
+
+
+@pytest.mark.parametrize("file", ["ok.safetensors", "libok.a", "ok_code0.ll", "ok_entries.o"])
+def test_a_file_that_cannot_be_replaced_changes_no_other(graph, tmp_path, file):
+    """The header and the rest used to be there already when the last file was found to be a folder."""
+    w = gc.variable(np.ones(3, "f"), name="w")
+    with gc.Session() as sess:
+        gc.compile_library(tmp_path, "ok", double(), session=sess)
+        old = {p: p.read_bytes() for p in tmp_path.iterdir()}
+        (tmp_path / file).mkdir()
+        with pytest.raises(gc.GraphError, match=r"folder|directory"):
+            gc.compile_library(tmp_path, "ok", {"run": gc.signature([], w * 3)}, session=sess, weights="file",
+                               emit=["a", "o", "ll"])
+        (tmp_path / file).rmdir()
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == old
+
+
+def no_link(*_: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
+def test_renames_that_fail_half_way_are_undone(graph, tmp_path, monkeypatch):
+    entries, replace, count = double(), os.replace, []
+
+    def failing(source, target):
+        if not str(target).endswith(".old") and ".old" not in str(source):
+            count.append(target)
+            if len(count) % 4 == 0:
+                raise PermissionError(1, "Operation not permitted")
+        replace(source, target)
+    monkeypatch.setattr(graphc.packaging.os, "replace", failing)
+    for _ in range(2):
+        with pytest.raises(gc.GraphError, match="Operation not permitted"):
+            gc.compile_library(tmp_path, "ok", entries)
+        assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(graphc.packaging.os, "replace", replace)
+    gc.compile_library(tmp_path, "ok", entries)
+    old = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    monkeypatch.setattr(graphc.packaging.os, "replace", failing)
+    monkeypatch.setattr(graphc.packaging.os, "link", no_link)
+    with pytest.raises(gc.GraphError, match="Operation not permitted"):
+        gc.compile_library(tmp_path, "ok", entries)
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()} == old
+
+
+def test_what_is_no_request(graph, tmp_path):
+    entries = double()
+    run = entries["run"]
+    for arguments, text in (({"session": "s"}, "expected a gc.Session"), ({"emit": None}, "expected a list of a, o"),
+                            ({"emit": "ll"}, "expected a list of a, o"), ({"weights": None}, "one of constant, data"),
+                            ({"linker": None}, "one of own, cc"), ({"target": 3}, "the name of a target"),
+                            ({"threads": 0}, "from 1 to"), ({"threads": 2, "freestanding": True}, "needs libc")):
+        with pytest.raises(gc.GraphError, match=text):
+            gc.compile_library(tmp_path, "ok", entries, **arguments)
+    for wrong, text in (([run], "expected a dict"), ("run", "expected a dict"), ({1: run}, "the name is a string"),
+                        ({"run": 3}, "expected gc.signature")):
+        with pytest.raises(gc.GraphError, match=text):
+            gc.compile_library(tmp_path, "ok", wrong)
+    for inputs, outputs in ((None, run.outputs), (run.inputs, None), (run.inputs, {"y": run.outputs[0]}), ("x", "y")):
+        with pytest.raises(gc.GraphError, match="expected a node"):
+            gc.signature(inputs, outputs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_beyond_reach_are_refused_before_they_are_copied(graph, tmp_path):
+    """3 GB, which nobody draws."""
+    w = gc.variable(gc.init.normal((750_000_000,), seed=0), name="w")
+    x = gc.placeholder("float32", (), name="x")
+    with gc.Session() as sess:
+        for weights in ("constant", "data"):
+            tracemalloc.start()
+            with pytest.raises(gc.GraphError, match=r"3000000000 bytes of weights .* weights='file' keeps"):
+                gc.compile_library(tmp_path, "ok", {"run": gc.signature([x], gc.sum(w) * x)}, session=sess,
+                                   weights=weights)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 100_000_000
+    with pytest.raises(gc.GraphError, match="3000000000 bytes"):
+        gc.compile_library(tmp_path, "ok", {"run": gc.signature([x], x, updates={w: w + x})})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_weights_is_written_in_pieces():
+    """Arrays of all widths and odd lengths, so that words of the sums lie across their borders."""
+    rng = np.random.default_rng(0)
+    arrays = [Array(f"v{k}", dtype, (n,)) for k, (dtype, n) in enumerate((
+        ("float32", 3), ("bool", 5), ("float64", 2_000_001), ("uint8", 0), ("int16", 7), ("float32", 1_500_001)))]
+    values = [rng.integers(0, 2, a.shape).astype(a.dtype) for a in arrays]
+    places = layout("p", arrays)
+    largest = max(v.nbytes for v in values)
+    tracemalloc.start()
+    total, sums = 0, ""
+    for piece in places.file(values):
+        sums = sums or piece[places.sums_at:places.sums_at + len(SUMS)].decode()
+        total += len(piece)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == places.total and peak < largest * 2
+    data = b"".join(places.file(values))[len(places.header):]
+    assert sums == "".join(f"{s:016x}" for s in sums_of(data))
+    for at, value in zip(places.in_file, values):
+        assert data[at:at + value.nbytes] == value.tobytes()
+
+
+def test_a_folder_may_be_relative_and_odd(graph, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = gc.compile_library("a b é/\udcff", "ok", double())
+    assert not path.is_absolute() and gc.load_library(path).run([1.0, 2.0]).tolist() == [2, 4]
+    assert Path("a b é").is_dir()
