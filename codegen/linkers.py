@@ -68,7 +68,7 @@ def link_by(linker: str, path: Path, objects: Sequence[tuple[str, bytes]], expor
 
 def system_libc() -> Path:
     """The C library as a file, for linkers that do not know where the system keeps it."""
-    with open("/proc/self/maps") as maps:
+    with open("/proc/self/maps", errors="surrogateescape") as maps:  # any file may be mapped here
         for line in maps:
             if "libc.so" in line or "/libc-" in line:
                 return Path(line.split()[-1])

@@ -115,7 +115,7 @@ def all_rights(mapped: Mapped) -> list[str]:
 
 
 def mappings() -> Iterator[tuple[int, int, str]]:
-    for line in Path("/proc/self/maps").read_text().splitlines():
+    for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
         span, rights = line.split()[:2]
         start, _, end = span.partition("-")
         yield int(start, 16), int(end, 16), rights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import shutil
 import subprocess
@@ -46,6 +47,16 @@ def test_other_linkers_give_the_same_library(tmp_path, linker, weights):
     assert set(mine.exports) == set(theirs.exports) - {""} and mine.needed == theirs.needed
     assert mine.soname == theirs.soname and set(mine.imports) == set(theirs.imports)
     assert str(gc.inspect_library(own)).split("\n")[-6:] == str(gc.inspect_library(other)).split("\n")[-6:]
+
+
+def test_libc_is_found_beside_files_whose_names_are_no_text(tmp_path):
+    if shutil.which("ld") is None:
+        pytest.skip("no ld here")
+    path = shipped(tmp_path)
+    odd = os.path.join(os.fsencode(tmp_path), b"\xff.so")
+    shutil.copy(path, odd)
+    gc.load_library(odd)  # it is mapped from now on
+    assert results(shipped(tmp_path / "ld", linker="ld"))[0].shape == (7, 3)
 
 
 def test_what_does_not_link_leaves_nothing(tmp_path, monkeypatch):
