@@ -20,7 +20,7 @@ def altered(node, **changes):
     """A node that `make` would never build."""
     new = Node()
     for slot in Node.__slots__:
-        if slot not in ("__weakref__", "elements"):  # the size is found when it is asked for
+        if slot not in ("__weakref__", "elements", "origins"):  # these two are not there before they are needed
             setattr(new, slot, changes.get(slot, getattr(node, slot)))
     return new
 
