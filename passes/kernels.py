@@ -74,17 +74,16 @@ def keep_dear_values(builder: Builder, reduced: tuple[int, ...], owner: Node) ->
     spread = axes_of(builder, reduced)
     scratch: list[Scratch] = []
     price: list[float] = []
-    chosen: list[tuple[int, int]] = []
+    chosen: list[int] = []
     for number, op in enumerate(builder.ops):
-        own = 0.0 if number in dict(chosen) else weight(op.kind)
+        own = 0.0 if number in chosen else weight(op.kind)
         price.append(own + sum(price[k] for k in set(op.operands) if spread[k]) if spread[number] else 0.0)
-        last = last_pass(builder.ops, first, number)
-        is_value = op.kind not in ("load", "store", "reduce")
-        if spread[number] and is_value and price[number] > CHEAP and last > first[number]:
-            chosen.append((number, last))
+        is_dear = op.kind not in ("load", "store", "reduce") and price[number] > CHEAP
+        if spread[number] and is_dear and last_pass(builder.ops, first, number) > first[number]:
+            chosen.append(number)
             price[number] = 1.0
-    for number, last in reversed(chosen):
-        insert_keep(builder, number, last, first, reduced, owner, scratch)
+    for number in reversed(chosen):
+        insert_keep(builder, number, first, reduced, owner, scratch)
     return scratch
 
 
@@ -100,12 +99,26 @@ def axes_of(builder: Builder, reduced: tuple[int, ...]) -> list[bool]:
 
 
 def last_pass(ops: Sequence[KernelOp], first: list[int], number: int) -> int:
+    """The last pass in which an operation that uses the value is first computed."""
     return max((first[k] - (op.kind == "reduce") for k, op in enumerate(ops) if number in op.operands), default=0)
 
 
-def insert_keep(builder: Builder, number: int, last: int, first: list[int], reduced: tuple[int, ...], owner: Node,
+def last_need(ops: Sequence[KernelOp], first: list[int], number: int) -> int:
+    """The last pass that needs the value: what uses it is computed anew wherever that is used, unless it is kept."""
+    need = [-1] * len(ops)
+    for k in reversed(range(number + 1, len(ops))):
+        op = ops[k]
+        once = op.kind in ("store", "accumulate", "keep", "reduce")
+        at = first[k] - (op.kind == "reduce") if once else max(first[k], need[k])
+        for used in (*op.operands, *(i for i, _, _ in (op.map.indices if op.map else ()))):
+            need[used] = max(need[used], at)
+    return need[number]
+
+
+def insert_keep(builder: Builder, number: int, first: list[int], reduced: tuple[int, ...], owner: Node,
                 scratch: list[Scratch]) -> None:
-    op = builder.ops[number]
+    """Inserts it, in the place of a store that comes when the value is needed no more, or else in a row of its own."""
+    op, last = builder.ops[number], last_need(builder.ops, first, number)
     target = next((o.map for k, o in enumerate(builder.ops) if o.kind == "store" and o.dtype == op.dtype and o.map
                    and first[k] >= last and all(o.map.strides[a] != 0 for a in reduced)
                    and not any(p.kind == "keep" and p.map == o.map for p in builder.ops)), None)

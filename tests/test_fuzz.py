@@ -73,18 +73,19 @@ def product(rng: np.random.Generator, nodes: list[Node]) -> Node:
 STEPS: list[Step] = [unary, unary, unary, binary, binary, binary, choice, reduction, reduction, movement, product]
 
 
-def random_graph(seed: int, length: int) -> tuple[list[Node], list[Node], dict[Node, np.ndarray]]:
-    """Placeholders, fetches and feeds."""
+def random_graph(seed: int, length: int, columns: int = 5) -> tuple[list[Node], list[Node], dict[Node, np.ndarray]]:
+    """Placeholders, fetches and feeds; rows of more than some 16 columns do not stay in registers."""
     rng = np.random.default_rng(seed)
     n = int(rng.choice([1, 2, 7, 19]))
-    leaves = [gc.placeholder("float64", ("n", 5), name="x"), gc.placeholder("float64", ("n", 5), name="y"),
+    leaves = [*(gc.placeholder("float64", ("n", columns), name=name) for name in ("x", "y")),
               gc.placeholder("float64", (), name="s")]
     nodes = list(leaves)
     while len(nodes) < length:
         made = STEPS[int(rng.integers(0, len(STEPS)))](rng, nodes)
-        if made.dtype == "float64" and not (made.ndim == 2 and isinstance(made.shape[1], int) and made.shape[1] > 60):
+        is_wide = made.ndim == 2 and isinstance(made.shape[1], int) and made.shape[1] > 12 * columns
+        if made.dtype == "float64" and not is_wide:
             nodes.append(made)
-    feeds = {leaf: rng.standard_normal((n, 5) if leaf.ndim else ()) for leaf in leaves}
+    feeds = {leaf: rng.standard_normal((n, columns) if leaf.ndim else ()) for leaf in leaves}
     fetches = [nodes[i] for i in sorted({len(nodes) - 1, *map(int, rng.integers(3, len(nodes), 3))})]
     return leaves, fetches, feeds
 
@@ -113,6 +114,14 @@ def test_random_graph(seed: int, optimised: bool) -> None:
         leaves, fetches, feeds = random_graph(seed, 25)
         wrong = differences(fetches, leaves, feeds, optimised)
         assert not wrong, f"seed {seed}\n" + shrunk(fetches[wrong[0]], leaves, feeds, optimised)
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(s, marks=pytest.mark.slow) for s in range(4, 60))])
+def test_random_graph_of_long_rows(seed: int) -> None:
+    with Graph():
+        leaves, fetches, feeds = random_graph(2000 + seed, 25, columns=37)
+        wrong = differences(fetches, leaves, feeds, True)
+        assert not wrong, f"seed {seed}\n" + shrunk(fetches[wrong[0]], leaves, feeds, True)
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(s, marks=pytest.mark.slow) for s in range(4, 60))])

@@ -34,6 +34,19 @@ def x() -> Node:
         yield gc.placeholder("float32", ("batch", 16), name="x")
 
 
+@pytest.mark.parametrize("n", [1, 5, 9, 17, 40, 1000])
+def test_a_kept_value_is_not_overwritten_while_it_is_computed_with(n: int) -> None:
+    """The sum of a kept value and a row's total is cheap, so it is computed anew in the pass after the maximum."""
+    with Graph(), gc.Session(threads=1) as sess:
+        y = gc.placeholder("float64", (n,), name="y")
+        total = gc.broadcast_to(gc.tanh(gc.sum(gc.tanh(y))), (n,))
+        value = gc.where(y > y * 0.5, y, gc.roll(y, 1)) + total
+        fetches = [gc.log1p(gc.abs(value * gc.max(value))), total]
+        feeds = {y: np.random.default_rng(0).standard_normal(n)}
+        for got, wanted in zip(sess.run(fetches, feeds), evaluate(fetches, feeds, {})):
+            np.testing.assert_allclose(got, wanted, rtol=1e-13)
+
+
 def test_softmax_is_one_kernel_that_keeps_the_exponentials(x: Node) -> None:
     made = program([gc.nn.softmax(x)], [x])
     assert len(made.steps) == 1
