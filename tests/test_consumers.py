@@ -49,7 +49,7 @@ def digits(tmp_path_factory):
     return folder
 
 
-def trained_here(path: Path) -> tuple[list[float], dict[str, bytes]]:
+def trained_here() -> tuple[list[float], dict[str, bytes]]:
     """Losses and variables after the same steps in a session."""
     example = module(EXAMPLES / "digits.py")
     pixels, labels, _, _ = example.data()
@@ -71,7 +71,7 @@ def test_training_from_cpp_alone_ends_in_the_same_bits(digits):
         "-DCMAKE_CXX_FLAGS=-Wall -Wextra -pedantic -Werror")
     run("cmake", "--build", build)
     shown = run(build / "train", digits / "digits.bin", STEPS, digits / "trained.safetensors").splitlines()
-    losses, variables = trained_here(digits)
+    losses, variables = trained_here()
     np.testing.assert_allclose([float(line.split()[-1]) for line in shown], losses[49::50], rtol=1e-8)
     lib = gc.load_library(digits / "libdigits.so")
     lib.load_state(digits / "trained.safetensors")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import hashlib
 from pathlib import Path
@@ -23,20 +23,25 @@ from codegen.library import build_library, program_name
 from codegen.runtime import runtime_object
 from codegen.target import KNOWN, target
 import graphc as gc
+from graphc.binding import bind_sizes
 from graphc.cli import main
 from graphc.compiler import planned
 from graphc.config import Options
 from graphc.ir.node import Graph, Node, ancestors
+from graphc.ir.plan import Program
 from graphc.ir.reference import evaluate
 from graphc.ir.types import FLOATS, from_storage, storage_dtype, to_storage
 from passes.lower import Request
 from tests.foreign_images import commands, flat, number_at, text_at
 from tests.foreign_programs import (
-    NULL, Done, Job, Place, Run, in_wine, mapping_host, needs_ziglang, run_mapped, run_wasm, run_windows, windows_host,
+    NULL, Job, Place, Run, in_wine, mapping_host, needs_ziglang, run_mapped, run_wasm, run_windows, windows_host,
     wine, zig)
 from tests.elf_programs import ROOT
 from tests.samples import all_samples, values_of
+from tests.straight_programs import random_program
+from tests.test_consumers import EXAMPLES, STEPS, module, trained_here
 from tests.test_docs import blocks
+from tests.test_fuzz import random_graph
 from tests.test_library import TS, XS, model
 from tests.test_native_elementwise import ROWS, assert_close, built, values
 
@@ -255,21 +260,50 @@ def test_the_page_shows_what_runs(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.array(said.stdout.split(), "f").reshape(2, 3), wanted, rtol=1e-6, atol=1e-7)
 
 
+def test_training_in_javascript_alone(tmp_path):
+    """The digits network, as examples/cpp trains it: the same losses but for the last digits."""
+    if shutil.which("node") is None:
+        pytest.skip("no node here")
+    with gc.Graph():
+        module(EXAMPLES / "wasm" / "export.py").main(str(tmp_path))
+    said = subprocess.run(["node", str(EXAMPLES / "wasm" / "train.mjs"), str(tmp_path), str(STEPS)],
+                          capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    *losses, last = said.stdout.splitlines()
+    np.testing.assert_allclose([float(line.split()[-1]) for line in losses], trained_here()[0][49::50], rtol=1e-4)
+    assert int(last.split()[1]) > 55
+    (tmp_path / "digits.bin").write_bytes((tmp_path / "digits.bin").read_bytes()[:1000])
+    assert subprocess.run(["node", str(EXAMPLES / "wasm" / "train.mjs"), str(tmp_path)], capture_output=True,
+                          check=False).returncode == 1
+
+
 # -- all ops --
 @dataclass(frozen=True)
 class Case:
+    """A function, and arrays to call it with."""
+
     label: str
     leaves: tuple[Node, ...]
-    node: Node
-    feeds: dict[Node, np.ndarray]
+    nodes: tuple[Node, ...]
+    feeds: Mapping[Node, np.ndarray]
+    compare: Callable[[np.ndarray, np.ndarray, str, str], None]  # result, expected, dtype, label
+
+
+def close(got: np.ndarray, wanted: np.ndarray, dtype: str, label: str) -> None:
+    np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13, err_msg=label)
+
+
+def near(got: np.ndarray, wanted: np.ndarray, dtype: str, label: str) -> None:
+    np.testing.assert_allclose(got, wanted, rtol=1e-8, atol=1e-9, err_msg=label)
 
 
 def structural() -> Iterator[Case]:
     for name, k, sample in all_samples():
         with Graph():
             node = sample()
-            yield Case(f"{name} {k}", tuple(n for n in ancestors([node]) if n.op.name == "placeholder"), node,
-                       values_of([node]))
+            leaves = tuple(n for n in ancestors([node]) if n.op.name == "placeholder")
+            yield Case(f"{name} {k}", leaves, (node,), values_of([node]),
+                       close if node.dtype == "float64" else assert_close)
 
 
 def elementwise(dtypes: Sequence[str], size: int = 67) -> Iterator[Case]:
@@ -282,54 +316,64 @@ def elementwise(dtypes: Sequence[str], size: int = 67) -> Iterator[Case]:
             columns = values(dtype, size, rng, len(case[0]))
             if op.name == "where":
                 columns[0] = rng.integers(0, 2, size).astype(bool)
-            yield Case(f"{op.name} {dtype}", tuple(case[0]), case[1], dict(zip(case[0], columns)))
+            yield Case(f"{op.name} {dtype}", tuple(case[0]), (case[1],), dict(zip(case[0], columns)), assert_close)
 
 
-def library_of(folder: Path, cases: Sequence[Case], targets: Sequence[str]) -> Path:
+def random_graphs(seeds: Iterable[int]) -> Iterator[Case]:
+    """Loops of all kinds, with a size that is known at run time, and small programs without loops."""
+    for seed in seeds:
+        with Graph():
+            leaves, fetches, feeds = random_graph(seed, 25)
+            yield Case(f"graph {seed}", tuple(leaves), tuple(fetches), feeds, near)
+        with Graph():
+            inputs, outputs = random_program(seed)
+            feeds = values_of(outputs)
+            yield Case(f"program {seed}", tuple(n for n in inputs if n in feeds), tuple(outputs), feeds, near)
+
+
+def library_of(folder: Path, cases: Sequence[Case], targets: Sequence[str]) -> tuple[Path, list[Program]]:
     """One library with an entry for each."""
     programs = []
     for k, case in enumerate(cases):
-        with case.node.graph:
-            programs.append(planned(Request(program_name("ops", f"f{k}"), case.leaves, (case.node,), ()),
+        with case.nodes[0].graph:
+            programs.append(planned(Request(program_name("ops", f"f{k}"), case.leaves, case.nodes, ()),
                                     Options.of(threads=1, exact=True))[1])
     functions = tuple(CFunction(f"f{k}", (), ()) for k in range(len(cases)))
     linked = build_library(CLibrary("ops", functions), programs, "{}", (), (), [target(t) for t in targets],
                            Cache(Path(), 0))
     shared, *_ = files = linked.files("ops")
     (folder / shared).write_bytes(files[shared])
-    return folder / shared
+    return folder / shared, programs
 
 
 def check_cases(folder: Path, cases: Sequence[Case], name: str, run: Run) -> None:
     chosen = MACHINES[name][-2 if name in ("windows", "wine") else 0]  # of several one without AVX-512
-    path, pointer_bytes = library_of(folder, cases, [chosen]), target(chosen).pointer_bytes
-    ask = Job(pointer_bytes)
-    for k in range(len(cases)):
-        ask.call(f"ops_f{k}_workspace_size")
+    path, programs = library_of(folder, cases, [chosen])
+    stored = [[np.asarray(to_storage(np.asarray(case.feeds[n]), n.dtype)) for n in case.leaves] for case in cases]
+    sizes = [bind_sizes(p.inputs, [a.shape for a in arrays], p.checks) for p, arrays in zip(programs, stored)]
+    dims = [[found[symbol] for symbol in p.symbols] for p, found in zip(programs, sizes)]
+    ask = Job(target(chosen).pointer_bytes)
+    for k, given in enumerate(dims):
+        ask.call(f"ops_f{k}_workspace_size", *given)
     rooms = run(path, ask).results
-    job, outputs = Job(pointer_bytes), []
-    for k, case in enumerate(cases):
-        inputs = [job.array(to_storage(np.asarray(case.feeds[n]), n.dtype)) for n in case.leaves]
-        dtype = np.dtype(storage_dtype(case.node.dtype))
-        outputs.append(job.room(dtype.itemsize * int(np.prod(case.node.shape))))
-        job.call(f"ops_f{k}", *inputs, outputs[-1], job.room(rooms[k]))
+    job, results = Job(target(chosen).pointer_bytes), []
+    for k, (case, arrays) in enumerate(zip(cases, stored)):
+        wanted = evaluate(list(case.nodes), case.feeds, {})
+        outputs = [job.room(np.dtype(storage_dtype(n.dtype)).itemsize * np.size(value))
+                   for n, value in zip(case.nodes, wanted)]
+        job.call(f"ops_f{k}", *dims[k], *map(job.array, arrays), *outputs, job.room(rooms[k]))
+        results.append((case, wanted, outputs))
     done = run(path, job)
     assert done.statuses == [0] * len(cases)
-    for case, output in zip(cases, outputs):
-        compare(case, done, output)
-
-
-def compare(case: Case, done: Done, output: Place) -> None:
-    stored = done.array(output, storage_dtype(case.node.dtype), tuple(map(int, case.node.shape)))
-    got, wanted = from_storage(stored, case.node.dtype), evaluate([case.node], case.feeds, {})[0]
-    if len(case.label.split()) > 1 and case.label.split()[1].isdigit() and case.node.dtype == "float64":
-        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13, err_msg=case.label)
-    else:
-        assert_close(got, wanted, case.node.dtype, case.label)
+    for case, wanted, outputs in results:
+        for node, value, place in zip(case.nodes, wanted, outputs):
+            got = from_storage(done.array(place, storage_dtype(node.dtype), np.shape(value)), node.dtype)
+            case.compare(got, value, node.dtype, case.label)
 
 
 SETS = {"structural": lambda: list(structural()), "floats": lambda: list(elementwise(FLOATS)),
-        "integers": lambda: list(elementwise(["int8", "int64", "uint16", "uint64", "bool"]))}
+        "integers": lambda: list(elementwise(["int8", "int64", "uint16", "uint64", "bool"])),
+        "random": lambda: list(random_graphs(range(60)))}
 
 
 @pytest.mark.slow
@@ -346,8 +390,8 @@ def test_every_op(tmp_path, host_folder, name, cases):
                                   for name in MACHINES])
 def test_some_of_every_kind(tmp_path, host_folder, name):
     run = runner(name, host_folder)
-    cases = [*list(structural())[::9], *list(elementwise(["float64", "float16", "int32"], 19))[::7]]
-    check_cases(tmp_path, cases, name, run)
+    maps = list(elementwise(["float64", "float16", "int32"], 19))[::7]
+    check_cases(tmp_path, [*list(structural())[::9], *maps, *random_graphs([3])], name, run)
 
 
 # -- what files hold --
