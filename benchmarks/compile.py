@@ -3,7 +3,7 @@
     python -m benchmarks.compile --only W6_mlp64,W10,W12 --rounds 7
 
 cold    from the graph's first line to the first result, nothing kept from earlier processes.  Imports are not counted,
-        nor what a library does once: each process computes something small before.
+        nor the collection of their garbage, nor what a library does once: each process computes something small before.
 warm    the same in a process that finds its code in the cache of an earlier one and has computed nothing yet
 call    of the warm time, that from `Session.function` to the first result: building the graph is left out
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from gc import collect
 from importlib import import_module
 from importlib.util import find_spec
 import json
@@ -47,6 +48,7 @@ def measured(peer_name: str, workload: Workload, is_warm: bool) -> dict[str, flo
     if not is_warm:
         warm_up(peer)
     inputs = {name: aligned(value) for name, value in workload.inputs().items()}
+    collect()  # what imports have left behind belongs to no peer's figure
     start = perf_counter(), process_time()
     case = next(iter(peer.CASES[workload.kind].values()))(inputs)
     case.call()
