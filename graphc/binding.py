@@ -131,14 +131,14 @@ def check_sizes(checks: Sequence[DimCheck], sizes: Mapping[str, int]) -> None:
                              f"expected {check.a} {check.relation} {check.b}, got {a} and {b} with {given}")
 
 
-def check_out(spec: Array, array: Any, shape: tuple[int, ...]) -> None:
-    """Refuses an output buffer that native code could not write to."""
+def check_out(spec: Array, array: Any, shape: tuple[int, ...], what: str = "out") -> None:
+    """Refuses an output buffer, or an array of the state, that native code could not write to."""
     if not isinstance(array, np.ndarray):
-        raise FeedError(f"out: expected an array, got {type(array).__name__}")
+        raise FeedError(f"{what} for {spec.name!r}: expected an array, got {type(array).__name__}")
     wanted = storage_dtype(spec.dtype)
     reason = (f"dtype {array.dtype}, expected {wanted}" if array.dtype != wanted else
               f"shape {shape_text(array.shape)}, expected {shape_text(shape)}" if array.shape != shape else
               "not in C order" if not array.flags.c_contiguous else
               "not aligned" if not array.flags.aligned else "read-only" if not array.flags.writeable else "")
     if reason:
-        raise FeedError(f"out for {spec.name!r}: {reason}")
+        raise FeedError(f"{what} for {spec.name!r}: {reason}")

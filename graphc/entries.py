@@ -76,17 +76,21 @@ class State(MutableMapping[str, Any]):
         return self.arrays[name]
 
     def __setitem__(self, name: str, array: Any) -> None:
+        self.check(name)
         old = self.arrays.get(name)  # alive until the table is right
         self.arrays[name] = array
-        if name in self.numbers:
-            self.table[self.numbers[name]] = id(array)
+        self.table[self.numbers[name]] = id(array)
         del old
 
     def __delitem__(self, name: str) -> None:
         array = self.arrays[name]
-        if name in self.numbers:
-            self.table[self.numbers[name]] = None
+        self.table[self.numbers[name]] = None
         del self.arrays[name], array
+
+    def check(self, name: str) -> None:
+        """Refuses a name that no variable has."""
+        if name not in self.numbers:
+            raise GraphError(f"state: no variable {name!r:.80}; there are {', '.join(self.numbers) or 'none'}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
@@ -122,7 +126,7 @@ class Image:
             if spec.name not in self.state:
                 raise SessionError(f"library {self.name!r}: variable {spec.name!r} has no value; set "
                                    f"state[{spec.name!r}] to an array {array_text(spec)}")
-            check_out(spec, self.state[spec.name], fixed_shape(spec))
+            check_out(spec, self.state[spec.name], fixed_shape(spec), "state")
             found[k] = self.state[spec.name]
         return found
 

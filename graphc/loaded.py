@@ -70,6 +70,8 @@ class Library:
     def state(self, arrays: Mapping[str, Any]) -> None:
         with self.lock:
             given = dict(arrays)
+            for name in given:
+                self.image.state.check(name)
             self.image.state.clear()
             self.image.state.update(given)
 

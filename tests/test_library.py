@@ -135,6 +135,16 @@ def test_the_state_is_checked(lib):
     del lib.state["layer/b"]
     with pytest.raises(gc.SessionError, match="layer/b"):
         lib.predict(XS)
+    for wrong in ("layer/B", "", None):
+        with pytest.raises(gc.GraphError, match="no variable .*; there are layer/w, layer/b"):
+            lib.state[wrong] = np.zeros(3, "f")
+    lib.state = lib.new_state()
+    with pytest.raises(gc.GraphError, match="no variable 'w'"):
+        lib.state = {"layer/w": np.zeros((4, 3), "f"), "w": 1}
+    assert lib.predict(XS).any() and set(lib.state) == {"layer/w", "layer/b"}
+    lib.state["layer/w"].flags.writeable = False
+    with pytest.raises(gc.FeedError, match="state for 'layer/w': read-only"):
+        lib.predict(XS)
 
 
 def test_threads(lib):
