@@ -136,7 +136,7 @@ def test_the_state_is_checked(lib):
     with pytest.raises(gc.SessionError, match="layer/b"):
         lib.predict(XS)
     for wrong in ("layer/B", "", None):
-        with pytest.raises(gc.GraphError, match="no variable .*; there are layer/w, layer/b"):
+        with pytest.raises(gc.GraphError, match=r"no variable .*; there are layer/w, layer/b"):
             lib.state[wrong] = np.zeros(3, "f")
     lib.state = lib.new_state()
     with pytest.raises(gc.GraphError, match="no variable 'w'"):
