@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from graphc.ir.dims import Dim, maximum, product
-from graphc.ir.plan import Contraction, Kernel, KernelOp, Map, is_straight
+from graphc.ir.plan import Contraction, Kernel, Map, is_straight
 from graphc.ir.types import itemsize
 
 from .builder import Draft, Place, Scratch
-from .kernels import passes_of
+from .kernels import last_need, passes_of
 
 ALIGNMENT = 64
 
@@ -114,24 +114,14 @@ def fits_in_place(step: Draft, operand: Place, root: Place) -> bool:
     stores = [k for k, op in enumerate(kernel.ops) if op.map and op.map.argument == target]
     if len(stores) != 1 or not loads or any(kernel.ops[k].kind != "load" for k in loads):
         return False
-    store = kernel.ops[stores[0]].map
-    return all(replaced_map(kernel.ops[k].map) == replaced_map(store) for k in loads) and stored_last(
-        kernel.ops, loads, stores[0])
+    store, first = kernel.ops[stores[0]].map, passes_of(kernel.ops)
+    return all(replaced_map(kernel.ops[k].map) == replaced_map(store)
+               and last_need(kernel.ops, first, k) <= first[stores[0]] for k in loads)
 
 
 def replaced_map(m: Map | None) -> Map | None:
     """The map without its argument, for comparison."""
     return m and replace(m, argument=0)
-
-
-def stored_last(ops: Sequence[KernelOp], loads: Sequence[int], store: int) -> bool:
-    """Whether no op of a later pass than the store's needs one of the loads."""
-    first = passes_of(ops)
-    needs = [False] * len(ops)
-    for k, op in enumerate(ops):
-        needs[k] = k in loads or (op.kind not in ("reduce", "keep") and any(needs[o] for o in op.operands))
-    used = [first[k] - (op.kind == "reduce") for k, op in enumerate(ops) if any(needs[o] for o in op.operands)]
-    return max(used, default=0) <= first[store]
 
 
 def position(step: Draft, place: Place) -> int:

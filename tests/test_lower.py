@@ -47,6 +47,19 @@ def test_a_kept_value_is_not_overwritten_while_it_is_computed_with(n: int) -> No
             np.testing.assert_allclose(got, wanted, rtol=1e-13)
 
 
+@pytest.mark.parametrize("n", [1, 9, 100, 1000])
+def test_an_index_is_not_overwritten_while_rows_are_chosen_by_it(n: int) -> None:
+    """The index is loaded anew in the pass after the maximum, when the variable's new value must not be there yet."""
+    rng = np.random.default_rng(0)
+    order, values = rng.permutation(n), rng.permutation(n)
+    with Graph(), gc.Session(threads=1) as sess:
+        table, v = gc.placeholder("int64", (n,), name="table"), gc.variable(order, name="v")
+        taken = gc.take(table, v, axis=0)
+        step = sess.function([table], taken - gc.max(taken), updates={v: taken})
+        np.testing.assert_array_equal(step(values), values[order] - (n - 1))
+        np.testing.assert_array_equal(sess.value(v), values[order])
+
+
 def test_softmax_is_one_kernel_that_keeps_the_exponentials(x: Node) -> None:
     made = program([gc.nn.softmax(x)], [x])
     assert len(made.steps) == 1
