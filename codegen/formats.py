@@ -122,8 +122,11 @@ def archived(name: str, objects: Sequence[tuple[str, bytes]]) -> bytes:
 def zig(command: Sequence[str], folder: str) -> str | None:
     """Runs a tool of ziglang in a folder, where it may keep files; what it says where it fails, else nothing."""
     kept = {"ZIG_GLOBAL_CACHE_DIR": folder, "ZIG_LOCAL_CACHE_DIR": folder}
-    done = subprocess.run([*ZIG, *command], cwd=folder, env=os.environ | kept, capture_output=True, text=True,
-                          timeout=SECONDS, check=False)
+    try:
+        done = subprocess.run([*ZIG, *command], cwd=folder, env=os.environ | kept, capture_output=True, text=True,
+                              timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"no end after {SECONDS} s"
     return None if done.returncode == 0 else done.stderr.strip() or f"exit status {done.returncode}"
 
 
