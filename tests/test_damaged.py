@@ -332,3 +332,58 @@ def test_saving_follows_links_and_replaces_no_device(lib, tmp_path):
         with pytest.raises(OSError, match="no file"):
             gc.save_graph(tmp_path / "pipe", gc.placeholder("float32", (3,), name="x") * 2)
     assert (tmp_path / "pipe").is_fifo()
+
+
+WEIGHTS = """
+import random, resource
+lib, folder, count = CDLL(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rng, path = random.Random(count), os.path.join(folder, "w").encode()
+right = open(os.path.join(folder, "big.safetensors"), "rb").read()
+state = c_void_p()
+assert lib.big_map(byref(state), os.path.join(folder, "big.safetensors").encode()) == 0
+members = cast(state, POINTER(c_void_p))
+before = string_at(members[0], 64)
+pages = int(open("/proc/self/statm").read().split()[0])
+file = open(path, "w+b")
+file.write(right)
+file.flush()
+most = pages * resource.getpagesize() + 2 * len(right) + (1 << 19)
+head = 8 + int.from_bytes(right[:8], "little")
+for k in range(count):
+    at = rng.randrange(rng.choice((head, len(right)))) if k else 0
+    new = rng.choice((rng.randbytes(8), b"\\xff" * 8, bytes(8), bytes([right[at] ^ 1 << rng.randrange(8)])))
+    old = right[at:at + len(new)]
+    new = new[:len(old)] if k else old
+    length = len(right) if rng.random() < 0.8 or not k else rng.choice((rng.randrange(head), at, len(right) + 8))
+    file.seek(at)
+    file.write(new)
+    file.truncate(length)
+    file.flush()
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    other, wanted = c_void_p(), 0 if new == old and length == len(right) else 8
+    got = lib.big_map(byref(other), path), lib.big_load(state, path)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert got == (wanted, wanted), (got, wanted, at, length)
+    lib.big_free(other)
+    assert string_at(members[0], 64) == before
+    file.seek(at)
+    file.write(old)
+    if length != len(right):
+        file.seek(0)
+        file.write(right)
+        file.truncate(len(right))
+print("good")
+"""
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_weights_are_refused_within_twice_the_memory(tmp_path, count):
+    """The file of weights="file", mapped and loaded in a process that may take twice its size more, and no more."""
+    with gc.Graph():
+        x = gc.placeholder("float32", (128,), name="x")
+        w = gc.variable(np.random.default_rng(0).standard_normal((1024, 128)).astype("f"), name="w")
+        mask = gc.variable(np.ones(1024, bool), name="mask")
+        with gc.Session() as sess:
+            path = gc.compile_library(tmp_path, "big", {"run": gc.signature([x], gc.where(mask, w @ x, 0))},
+                                      session=sess, weights="file")
+    assert child(WEIGHTS, path, tmp_path, count) == "good\n"
