@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from math import prod
 import re
 import textwrap
+import zlib
 
 from graphc.ir.errors import GraphError
 
@@ -108,6 +109,17 @@ class CLibrary:
     abi_version: int = ABI_VERSION
     has_files: bool = True  # functions that make, copy, save and load a state, for which it needs libc
 
+    @property
+    def interface(self) -> int:
+        """A number of all that callers must know: functions, their arguments with dtypes and shapes, and the state."""
+        rows = [f"{f.name} {f.dims} {[_known_of(item) for item in f.arguments]}" for f in self.functions]
+        text = f"{self.abi_version} {self.has_files} {rows} {[_known_of(item) for item in self.state]}"
+        return zlib.crc32(text.encode()) & 0x7FFFFFFF
+
+
+def _known_of(item: CArgument) -> tuple[object, ...]:
+    return item.name, item.dtype, item.shape, item.direction
+
 
 def c_argument(name: str, dtype: str, shape: Sequence[int | str], direction: str, comment: str = "") -> CArgument:
     """An argument with the C type that belongs to its dtype."""
@@ -124,7 +136,8 @@ def header_text(library: CLibrary) -> str:
     prefix, guard = library.name, f"{library.name.upper()}_H"
     blocks = [_block_comment([library.comment or f"Library {library.name}.", GENERAL]),
               f"#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
-              f"#define {prefix.upper()}_ABI_VERSION {library.abi_version}\n\n"
+              f"#define {prefix.upper()}_ABI_VERSION {library.abi_version}\n"
+              f"#define {prefix.upper()}_INTERFACE {library.interface}\n\n"
               '#ifdef __cplusplus\nextern "C" {\n#endif',
               _status_text(prefix)]
     if library.state:
@@ -149,6 +162,9 @@ def _status_text(prefix: str) -> str:
         f"/* The meaning of a status, in English; never NULL. */\nconst char *{prefix}_strerror(int32_t status);",
         _block_comment([f"The ABI version that the library was made with: compare with {upper}_ABI_VERSION."])
         + f"\nint32_t {prefix}_abi_version(void);",
+        _block_comment([f"A number of all that this header declares, its arrays with their shapes included: compare "
+                        f"with {upper}_INTERFACE. Where they differ, the library is of another header."])
+        + f"\nint32_t {prefix}_interface(void);",
         _block_comment([f"Whether this processor can run the library: {upper}_OK or {upper}_CPU."])
         + f"\nint32_t {prefix}_check_cpu(void);"))
 
@@ -286,11 +302,11 @@ def check(library: CLibrary) -> None:
     """Raises GraphError where the description cannot become C."""
     prefix = library.name
     _check_identifier(prefix, "library", macros=())
-    macros = [f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION",
+    macros = [f"{prefix.upper()}_H", f"{prefix.upper()}_ABI_VERSION", f"{prefix.upper()}_INTERFACE",
               *(f"{prefix}_{f.name}_{p.name}_{end}".upper() for f in library.functions for p in f.patterns
                 for end in ("rows", "columns", "entries"))]
-    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "check_cpu", "status", "state", "metadata",
-                                            "initial", "weights")]
+    names = [f"{prefix}_{last}" for last in ("strerror", "abi_version", "interface", "check_cpu", "status", "state",
+                                            "metadata", "initial", "weights")]
     names += [f"{prefix}_{end}" for _, end, _, _ in STATE_FUNCTIONS if library.state and library.has_files]
     names += [*macros, *(f"{prefix.upper()}_{name}" for name, _, _ in STATUS)]
     for function in library.functions:

@@ -2,7 +2,7 @@
 
     i32 <lib>_<entry>(i64 size.., ptr input.., ptr output.., [ptr state,] ptr workspace)
     i64 <lib>_<entry>_workspace_size(i64 size..)
-    ptr <lib>_strerror(i32)      i32 <lib>_abi_version()      i32 <lib>_check_cpu()
+    ptr <lib>_strerror(i32)      i32 <lib>_abi_version()      i32 <lib>_interface()      i32 <lib>_check_cpu()
     @<lib>_metadata              JSON text that says all this to a loader
     @<lib>_initial               pointers to the first values of the variables, null where there is none
     @<lib>_weights               pointers to the weights that can be changed in the file, where there are such
@@ -129,7 +129,9 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
                 for number, target in enumerate(targets)]
     emit_cpu(module, library.name, targets)
     functions = [name for entry in entries for name in emit_public(module, library.name, entry, targets)]
-    functions += [emit_strerror(module, library.name), emit_version(module, library),
+    functions += [emit_strerror(module, library.name),
+                  emit_number(module, f"{library.name}_abi_version", library.abi_version),
+                  emit_number(module, f"{library.name}_interface", library.interface),
                   emit_check(module, library.name, targets)]
     tables = [emit_text(module, f"{library.name}_metadata", metadata), emit_initial(module, library.name, initial)]
     if weights:
@@ -238,9 +240,8 @@ def emit_strerror(module: Module, library: str) -> str:
     return name
 
 
-def emit_version(module: Module, library: CLibrary) -> str:
-    name = f"{library.name}_abi_version"
-    module.add(name, f"define i32 @{name}() #0 {{\n  ret i32 {library.abi_version}\n}}\n")
+def emit_number(module: Module, name: str, value: int) -> str:
+    module.add(name, f"define i32 @{name}() #0 {{\n  ret i32 {value}\n}}\n")
     return name
 
 

@@ -399,7 +399,7 @@ FILES = {"wasm32": ("tiny.wasm",), "x86-64-v3-windows": ("tiny.dll", "tiny.lib")
          "aarch64-windows": ("tiny.dll", "tiny.lib"), "x86-64-v3-macos": ("libtiny.dylib",),
          "aarch64-macos": ("libtiny.dylib",)}
 PUBLIC = {f"tiny_{end}" for end in ("predict", "predict_workspace_size", "step", "step_workspace_size", "strerror",
-                                    "abi_version", "check_cpu", "metadata", "initial")}
+                                    "abi_version", "interface", "check_cpu", "metadata", "initial")}
 
 
 @pytest.fixture(scope="module", params=list(FILES))

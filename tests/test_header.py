@@ -36,6 +36,7 @@ GOLDEN = """\
 #include <stdint.h>
 
 #define TINY_ABI_VERSION 2
+#define TINY_INTERFACE 1330000375
 
 #ifdef __cplusplus
 extern "C" {
@@ -61,6 +62,12 @@ const char *tiny_strerror(int32_t status);
  * The ABI version that the library was made with: compare with TINY_ABI_VERSION.
  */
 int32_t tiny_abi_version(void);
+
+/*
+ * A number of all that this header declares, its arrays with their shapes included: compare with
+ * TINY_INTERFACE. Where they differ, the library is of another header.
+ */
+int32_t tiny_interface(void);
 
 /*
  * Whether this processor can run the library: TINY_OK or TINY_CPU.
@@ -209,7 +216,7 @@ def test_layout_of_the_text() -> None:
     text = header_text(EVERYTHING)
     assert text.isascii() and "\t" not in text
     prototypes = re.findall(r"^int(?:32|64)_t .*?;", text, re.S | re.M)
-    assert len(prototypes) == 6 and max(len(line) for p in prototypes for line in p.splitlines()) <= 100
+    assert len(prototypes) == 7 and max(len(line) for p in prototypes for line in p.splitlines()) <= 100
     assert "const uint16_t *in_float16" in text and "uint8_t *out_bool" in text
     assert "struct " not in header_text(STATELESS)
     assert max(len(line) for line in text.splitlines()) <= 120

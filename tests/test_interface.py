@@ -150,6 +150,24 @@ def test_macros_of_patterns_must_differ():
         header_text(CLibrary("p", (run, CFunction("other", (), (c_argument("P_RUN_J_ROWS", "float64", (), "in"),)))))
 
 
+def test_a_library_knows_its_own_header(tmp_path):
+    """The number changes with an entry, a dtype, a shape, an order, a name, but not with values, code or comments."""
+    def number(dtype="float32", columns=4, names=("a", "b"), entry="run", factor=2, **options):
+        with gc.Graph():
+            a = gc.placeholder(dtype, ("n", columns), name=names[0])
+            b = gc.placeholder(dtype, ("n", columns), name=names[1])
+            w = gc.variable(np.full(columns, factor, dtype), name="w")
+            path = gc.compile_library(tmp_path, "said", {
+                entry: gc.signature([a, b], a * factor + b, **options), "up": gc.signature([], [], updates={w: w + 1})})
+        define = re.search(r"#define SAID_INTERFACE (\d+)", path.with_name("said.h").read_text())
+        assert gc.load_library(path).image.dll["said_interface"]() == int(define[1])
+        return int(define[1])
+    same = {number(), number(factor=3), number(doc="Other words.", comments={"a": "a thing"})}
+    others = [number(dtype="float64"), number(columns=5), number(entry="go"),
+              *(number(names=names) for names in (("b", "a"), ("a", "c")))]
+    assert len(same) == 1 and len({*same, *others}) == 6
+
+
 def test_entries_called_like_attributes_are_reached_by_name(tmp_path):
     with gc.Graph():
         x = gc.placeholder("float32", ("n",), name="x")

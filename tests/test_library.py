@@ -241,8 +241,8 @@ def test_options_of_the_session(tmp_path):
 # -- the C interface --
 def test_exports_and_needs(built):
     names = [line.split()[-1] for line in tool("nm", "-D", "--defined-only", built[0]).splitlines()]
-    ends = "abi_version check_cpu copy free initial load map metadata new predict predict_workspace_size save step " \
-           "step_workspace_size strerror"
+    ends = "abi_version check_cpu copy free initial interface load map metadata new predict predict_workspace_size " \
+           "save step step_workspace_size strerror"
     assert sorted(names) == [f"tiny_{end}" for end in ends.split()]
     assert [line.split()[-1] for line in tool("readelf", "-d", built[0]).splitlines() if "NEEDED" in line] == [
         "[libc.so.6]"]

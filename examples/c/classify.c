@@ -76,8 +76,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: classify digits.bin trained.safetensors\n");
         return 2;
     }
-    if (digits_abi_version() != DIGITS_ABI_VERSION) {
-        fprintf(stderr, "classify: header and library are of different versions\n");
+    if (digits_interface() != DIGITS_INTERFACE) {
+        fprintf(stderr, "classify: the library is of another header\n");
         return 1;
     }
     FILE *file = fopen(argv[1], "rb");
