@@ -118,6 +118,10 @@ class Image:
         table = (ctypes.c_void_p * max(1, len(self.variables))).in_dll(self.dll, f"{self.name}_initial")
         return {a.name: copied(a, table[k] or 0) for k, a in enumerate(self.variables) if self.has_initial[k]}
 
+    def rooms(self, wanted: bool) -> dict[int, np.ndarray[Any, Any]]:
+        """Arrays for the variables that have none yet, if they are wanted."""
+        return {k: empty(a) for k, a in enumerate(self.variables) if wanted and a.name not in self.state}
+
     def state_arrays(self, used: Sequence[int]) -> dict[int, np.ndarray[Any, Any]]:
         """The arrays of these variables, after a check that native code can use them."""
         found = {}
@@ -238,8 +242,14 @@ def fixed_shape(array: Array) -> tuple[int, ...]:
     return tuple(int(size) for size in array.shape)
 
 
-def copied(array: Array, address: int) -> np.ndarray[Any, Any]:
+def empty(array: Array) -> np.ndarray[Any, Any]:
+    """An array for the variable, of any values."""
     made = aligned_array(prod(fixed_shape(array)) * itemsize(array.dtype))
-    ctypes.memmove(made.ctypes.data, address, made.nbytes)
     found: np.ndarray[Any, Any] = made.view(storage_dtype(array.dtype)).reshape(fixed_shape(array))
+    return found
+
+
+def copied(array: Array, address: int) -> np.ndarray[Any, Any]:
+    found = empty(array)
+    ctypes.memmove(found.ctypes.data, address, found.nbytes)
     return found

@@ -96,10 +96,13 @@ class Library:
                              "zero byte among them")
         name = os.path.realpath(os.fsencode(path))  # a link keeps pointing to the file
         with self.lock:
-            arrays = self.image.state_arrays(range(len(self.variables)))
+            new = self.image.rooms(what == "load")
+            arrays = self.image.state_arrays([k for k in range(len(self.variables)) if k not in new]) | new
             members = (ctypes.c_void_p * len(arrays))(*(arrays[k].ctypes.data for k in range(len(arrays))))
             status = self.image.dll[f"{self.name}_{what}"](members, name)
             number = ctypes.get_errno()
+            if not status:
+                self.image.state.update({self.variables[k].name: array for k, array in new.items()})
         if status:
             why = (reason_of(name, number) if status == FILE else fault_of(name, self.name, self.variables)
                    if status == BAD_FILE else "")

@@ -136,7 +136,9 @@ def test_weights_in_a_file(tmp_path):
     assert set(lib.state) == {"layer/w", "layer/b"}  # the others wait for the file
     with pytest.raises(gc.SessionError, match="scale"):
         lib.predict(XS)
-    lib.state["scale"] = np.zeros(4, "f")
+    with pytest.raises(gc.GraphError, match="damaged"):
+        lib.load_state(tmp_path / "tiny.h")
+    assert "scale" not in lib.state
     lib.load_state(tmp_path / "tiny.safetensors")
     np.testing.assert_allclose(lib.predict(XS), wanted, rtol=1e-6)
     before = (tmp_path / "tiny.safetensors").read_bytes()
