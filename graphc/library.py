@@ -40,7 +40,7 @@ from .compiler import planned
 from .config import Options
 from .described import FORMAT, sealed
 from .ir.dims import encode
-from .ir.errors import GraphError
+from .ir.errors import GraphError, Unsupported
 from .ir.files import Chunk
 from .ir.node import Graph, Node, ancestors, constant, replaced
 from .ir.plan import Array, Program
@@ -328,7 +328,7 @@ def named(entry: str) -> Iterator[None]:
     """Errors inside say which entry they are about."""
     try:
         yield
-    except GraphError as fault:
+    except (GraphError, Unsupported) as fault:
         raise type(fault)(f"compile_library: entry {entry!r}: {fault}") from fault
 
 

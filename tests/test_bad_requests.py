@@ -12,6 +12,7 @@ import pytest
 from codegen.state import SUMS, layout, sums_of
 import graphc as gc
 from graphc.ir.plan import Array
+import graphc.library
 import graphc.packaging
 from tests.elf_programs import runs_here
 
@@ -107,6 +108,16 @@ def test_what_is_no_request(graph, tmp_path):
     for inputs, outputs in ((None, run.outputs), (run.inputs, None), (run.inputs, {"y": run.outputs[0]}), ("x", "y")):
         with pytest.raises(gc.GraphError, match="expected a node"):
             gc.signature(inputs, outputs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_has_no_code_is_named_with_its_entry(graph, tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise gc.Unsupported("eig: no kernel (stage: lowering)")
+    entries = double()
+    monkeypatch.setattr(graphc.library, "planned", refused)
+    with pytest.raises(gc.Unsupported, match="entry 'run': eig: no kernel"):
+        gc.compile_library(tmp_path, "ok", entries)
     assert not list(tmp_path.iterdir())
 
 

@@ -387,3 +387,73 @@ def test_mutated_weights_are_refused_within_twice_the_memory(tmp_path, count):
             path = gc.compile_library(tmp_path, "big", {"run": gc.signature([x], gc.where(mask, w @ x, 0))},
                                       session=sess, weights="file")
     assert child(WEIGHTS, path, tmp_path, count) == "good\n"
+
+
+SHORT = """
+import resource, signal
+lib = CDLL(sys.argv[1])
+os.chdir(sys.argv[2])
+CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is large is never kept by malloc
+def within(kind, most, *calls):
+    # The results of the calls in a process that may have no more than this.
+    old = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most, old[1]))
+    found = [call() for call in calls]
+    resource.setrlimit(kind, old)
+    return found
+state, other = c_void_p(), c_void_p()
+save, load = lambda: lib.odd_save(state, b"s"), lambda: lib.odd_load(state, b"s")
+map_, new = lambda: lib.odd_map(byref(other), b"s"), lambda: lib.odd_new(byref(other))
+assert new() == 0 and lib.odd_new(byref(state)) == 0 and lib.odd_up(state, None) == 0 and save() == 0
+right, files = open("s", "rb").read(), sorted(os.listdir())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+assert within(resource.RLIMIT_FSIZE, 100_000, save) == [7]
+free = os.open("/", os.O_RDONLY)
+assert within(resource.RLIMIT_NOFILE, free, save, load, map_) == [7, 7, 7]
+pages = int(open("/proc/self/statm").read().split()[0])
+assert within(resource.RLIMIT_AS, pages * resource.getpagesize(), new, load, save, map_) == [6, 6, 6, 6]
+assert open("s", "rb").read() == right and sorted(os.listdir()) == files
+lib.odd_free(other)
+assert map_() == 0 and lib.odd_up(other, None) == 0 and lib.odd_save(other, b"s") == 0 and load() == 0
+assert lib.odd_up(state, None) == 0 and lib.odd_copy(other, state) == 0
+lib.odd_free(other)
+print(save())
+"""
+
+
+def test_states_without_disk_files_or_memory(tmp_path):
+    """Variables of all widths, empty ones and scalars: a call that fails leaves files and variables as they were."""
+    kinds = [((), "int64"), ((0, 2), "float32"), ((3,), "bool"), ((5,), "bfloat16"), ((7, 3), "float16"),
+             ((9,), "uint8"), ((1000, 500), "float64"), ((0,), "float64"), ((), "bool")]
+    with gc.Graph():
+        variables = [gc.variable(np.ones(shape), name=f"v{k}", dtype=dtype) for k, (shape, dtype) in enumerate(kinds)]
+        updates = {v: ~v if v.dtype == "bool" else v + 1 for v in variables}
+        path = gc.compile_library(tmp_path, "odd", {"up": gc.signature([], [], updates=updates)})
+    (tmp_path / "s").mkdir()
+    assert child(SHORT, path, tmp_path / "s") == "0\n"
+    lib = gc.load_library(path)
+    lib.load_state(tmp_path / "s" / "s")
+    for v, (shape, dtype) in zip(variables, kinds):
+        value = lib.state[v.name]
+        assert value.shape == shape and (value == {"bool": False, "bfloat16": 0x4080}.get(dtype, 4)).all()
+
+
+def test_a_refused_index_changes_no_variable(tmp_path):
+    """Also where it is found in what was computed, after variables could have got their new values."""
+    with gc.Graph():
+        x, i = gc.placeholder("float32", ("n", 8), name="x"), gc.placeholder("int64", ("n",), name="i")
+        ws = [gc.variable(0.5 * np.eye(8, dtype="f"), name=f"w{k}") for k in range(3)]
+        h = x
+        for w in ws:
+            h = gc.tanh(h @ w)
+        loss = gc.mean(h ** 2)
+        slopes = gc.gradients(loss, ws)
+        late = gc.take(slopes[0] @ ws[1], gc.cumsum(gc.cumsum(i)), axis=0)
+        lib = gc.load_library(gc.compile_library(tmp_path, "late", {"step": gc.signature(
+            [x, i], [loss, late], updates={w: w - 0.1 * d for w, d in zip(ws, slopes)})}))
+    before = {name: value.tobytes() for name, value in lib.state.items()}
+    with pytest.raises(gc.GraphError, match="an index in an array lies outside"):
+        lib.step(np.ones((3, 8)), [1, 5, 60])
+    assert {name: value.tobytes() for name, value in lib.state.items()} == before
+    lib.step(np.ones((3, 8)), [0, 1, 0])
+    assert {name: value.tobytes() for name, value in lib.state.items()} != before
