@@ -18,6 +18,7 @@ from graphc.ir.costs import weight
 from graphc.ir.dims import Dim
 from graphc.ir.node import Node
 from graphc.ir.plan import KernelOp, Map
+from graphc.ir.rows import needs_of, passes_of
 
 from .builder import Builder, Draft, Scratch, finished, root_value
 from .coordinates import Coordinates, axis, identity, row_major
@@ -57,15 +58,6 @@ def loop_kernel(group: Group, roots: set[Node], stored: set[Node]) -> Draft:
     return finished(builder, tuple(places), tuple(r for r in group.roots if r in stored), tuple(group.roots))
 
 
-def passes_of(ops: Sequence[KernelOp]) -> list[int]:
-    """For each op the pass over the reduced axes in which it can first be computed."""
-    found: list[int] = []
-    for op in ops:
-        inputs = [found[k] for k in op.operands] + [found[k] for k, _, _ in (op.map.indices if op.map else ())]
-        found.append(max(inputs, default=0) + (op.kind == "reduce"))
-    return found
-
-
 def keep_dear_values(builder: Builder, reduced: tuple[int, ...], owner: Node) -> list[Scratch]:
     """Inserts a `keep` for values that are dear to compute and used in a later pass too; returns the scratch rows."""
     first = passes_of(builder.ops)
@@ -103,22 +95,10 @@ def last_pass(ops: Sequence[KernelOp], first: list[int], number: int) -> int:
     return max((first[k] - (op.kind == "reduce") for k, op in enumerate(ops) if number in op.operands), default=0)
 
 
-def last_need(ops: Sequence[KernelOp], first: list[int], number: int) -> int:
-    """The last pass that needs the value: what uses it is computed anew wherever that is used, unless it is kept."""
-    need = [-1] * len(ops)
-    for k in reversed(range(number + 1, len(ops))):
-        op = ops[k]
-        once = op.kind in ("store", "accumulate", "keep", "reduce")
-        at = first[k] - (op.kind == "reduce") if once else max(first[k], need[k])
-        for used in (*op.operands, *(i for i, _, _ in (op.map.indices if op.map else ()))):
-            need[used] = max(need[used], at)
-    return need[number]
-
-
 def insert_keep(builder: Builder, number: int, first: list[int], reduced: tuple[int, ...], owner: Node,
                 scratch: list[Scratch]) -> None:
     """Inserts it, in the place of a store that comes when the value is needed no more, or else in a row of its own."""
-    op, last = builder.ops[number], last_need(builder.ops, first, number)
+    op, last = builder.ops[number], needs_of(builder.ops, first)[number]
     target = next((o.map for k, o in enumerate(builder.ops) if o.kind == "store" and o.dtype == op.dtype and o.map
                    and first[k] >= last and all(o.map.strides[a] != 0 for a in reduced)
                    and not any(p.kind == "keep" and p.map == o.map for p in builder.ops)), None)

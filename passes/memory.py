@@ -18,10 +18,10 @@ import numpy as np
 
 from graphc.ir.dims import Dim, maximum, product
 from graphc.ir.plan import Contraction, Kernel, Map, is_straight
+from graphc.ir.rows import needs_of, passes_of
 from graphc.ir.types import itemsize
 
 from .builder import Draft, Place, Scratch
-from .kernels import last_need, passes_of
 
 ALIGNMENT = 64
 
@@ -115,8 +115,8 @@ def fits_in_place(step: Draft, operand: Place, root: Place) -> bool:
     if len(stores) != 1 or not loads or any(kernel.ops[k].kind != "load" for k in loads):
         return False
     store, first = kernel.ops[stores[0]].map, passes_of(kernel.ops)
-    return all(replaced_map(kernel.ops[k].map) == replaced_map(store)
-               and last_need(kernel.ops, first, k) <= first[stores[0]] for k in loads)
+    need = needs_of(kernel.ops, first)
+    return all(replaced_map(kernel.ops[k].map) == replaced_map(store) and need[k] <= first[stores[0]] for k in loads)
 
 
 def replaced_map(m: Map | None) -> Map | None:

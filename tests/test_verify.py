@@ -93,6 +93,13 @@ PRODUCT = Contraction((N, 8), 4, ("float32", "float32", "float32"), "float32", M
                       Map(1, 0, (0, 1, 8)),
                       (KernelOp("accumulator"), KernelOp("relu", (0,)), KernelOp("store", (1,), map=Map(2, 0, (8, 1)))))
 
+# The sum of a kept value and a row's total is computed anew after the maximum, when the value is no longer there.
+LATER = Kernel((N, 4), ("float32",) * 3, (
+    KernelOp("load", map=ROW), KernelOp("exp", (0,)), KernelOp("keep", (1,), map=Map(1, 0, (4, 1))),
+    KernelOp("reduce", (1,), value=("add", (1,))), KernelOp("add", (2, 3)),
+    KernelOp("reduce", (4,), value=("max", (1,))), KernelOp("mul", (4, 5)), KernelOp("add", (6, 0)),
+    KernelOp("store", (7,), map=Map(2, 0, (4, 1))), KernelOp("store", (3,), map=Map(1, 0, (4, 1)))))
+
 
 def with_op(kernel, place, **changes):
     ops = list(kernel.ops)
@@ -134,6 +141,9 @@ BROKEN_KERNELS = [
     (with_op(SUM, 1, kind="scan", operands=(0, 0), value=(9, False)), "is no (axis, reverse)"),
     (replace(SUM, schedule=Schedule(streamed=(0,))), "argument 0 is streamed, but not just stored to"),
     (replace(SUM, schedule=Schedule(streamed=(7,))), "argument 7 is streamed, but not just stored to"),
+    (LATER, "op 2 (keep): what it reads is overwritten by op 9 before the last pass that needs it"),
+    (replace(LATER, ops=(*LATER.ops[:8], KernelOp("store", (4,), map=ROW), replace(LATER.ops[8]))),
+     "op 0 (load): what it reads is overwritten by op 8 before the last pass that needs it"),
     (replace(PRODUCT, a=Map(0, 0, (4, 1, 1))), "map a: its stride along axis 1 is 1, not 0"),
     (replace(PRODUCT, b=Map(1, 0, (0, 1))), "map b: 2 strides for 3 axes"),
     (with_op(PRODUCT, 0, dtype="float64"), "op 0 is not the accumulator of dtype float32"),

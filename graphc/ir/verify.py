@@ -28,6 +28,7 @@ from .errors import GraphError, VerifyError
 from .memory import buffers_of
 from .node import OPS, Need, Node
 from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep, taken
+from .rows import overwritten_early
 from .text import postorder, text
 from .types import is_integer, itemsize
 
@@ -115,6 +116,9 @@ def kernel_faults(kernel: Kernel | Contraction) -> list[str]:
         for argument in kernel.schedule.streamed:
             if argument in read or argument not in written_arguments(kernel):
                 found.append(f"argument {argument} is streamed, but not just stored to")
+        if not found:
+            found += [f"op {k} ({kernel.ops[k].kind}): what it reads is overwritten by op {store} before the last pass "
+                      "that needs it" for k, store in overwritten_early(kernel)]
     return found
 
 
