@@ -140,7 +140,8 @@ def _entry(saved: SavedGraph, model: str, name: str) -> Entry:
 def _signature(entry: Entry) -> Signature:
     """Of derivatives the file knows more than the nodes in it do."""
     made = signature(entry.inputs, entry.outputs, entry.updates, entry.names)
-    return replace(made, doc=entry.doc, comments=entry.comments, patterns=entry.patterns or made.patterns)
+    return replace(made, doc=entry.doc, comments=entry.comments, origins=entry.origins or made.origins,
+                   patterns=entry.patterns or made.patterns)
 
 
 def compile_model(arguments: argparse.Namespace) -> int:

@@ -45,8 +45,7 @@ def state_members(library: str, state: Sequence[Node], entries: Mapping[str, Sig
     names, members = Names(library), []
     for v in state:
         updating = [entry for entry, what in entries.items() if any(variable is v for variable, _ in what.updates)]
-        says = next((text for what in entries.values() if v.name not in what.names
-                     and (text := what.comments.get(v.name))), "")
+        says = next((text for what in entries.values() if (text := what.comments.get(v.name))), "")
         texts = [says, f"updated by {', '.join(updating)}" if updating else "no entry updates it"]
         name = names.of(v.name)
         members.append(c_argument(name, v.dtype, [int(size) for size in v.shape], "state",
@@ -67,12 +66,13 @@ def c_function(library: str, entry: str, what: Signature, program: Program, stat
     if clash := [name for name in what.names if what.names.count(name) > 1]:
         raise GraphError(f"compile_library: entry {entry!r}: two outputs named {clash[0]!r}")
 
-    def array(spec: Array, own: str, direction: str) -> CArgument:
+    def array(spec: Array, own: str, direction: str, origin: str = "") -> CArgument:
         name = names.of(own)
-        says = comment_of(name, own, comments.get(own, ""))
-        return c_argument(name, spec.dtype, c_shape(spec, dims), direction, says)
+        says = "; ".join(text for text in (comments.get(own), origin) if text)
+        return c_argument(name, spec.dtype, c_shape(spec, dims), direction, comment_of(name, own, says))
     inputs = [array(spec, spec.name, "in") for spec in program.inputs]
-    outputs = [array(spec, name, "out") for spec, name in zip(program.outputs, what.names)]
+    origins = what.origins or [""] * len(what.names)
+    outputs = [array(spec, name, "out", text) for spec, name, text in zip(program.outputs, what.names, origins)]
     patterns = tuple(CPattern(item.name, p.shape, tuple(p.indptr), tuple(p.indices))
                      for item, p in zip(outputs, what.patterns) if p is not None)
     used = [members[k - weights] for k in used_state(program) if k >= weights]

@@ -33,6 +33,7 @@ class Signature:
     loc: Loc  # the user's line
     doc: str = ""
     comments: Mapping[str, str] = field(default_factory=dict)  # of inputs, outputs, sizes and variables, by their names
+    origins: tuple[str, ...] = ()  # of the outputs, what each is the derivative of
 
     @property
     def targets(self) -> list[Node]:
@@ -72,8 +73,10 @@ def signature(inputs: Node | Sequence[Node], outputs: Output | Sequence[Output],
     if len(chosen) != len(results) or isinstance(names, str) or not all(isinstance(name, str) for name in chosen):
         raise GraphError(f"signature: {len(chosen)} names for {len(results)} outputs, expected a string for each: "
                          f"{names!r:.200}\n  at {user_line()}")
-    made = Signature(listed, results, chosen, patterns, pairs, len(results) == 1, user_line(), doc)
-    return described(made, comments or {})
+    made = Signature(listed, results, chosen, patterns, pairs, len(results) == 1, user_line(), doc, comments or {})
+    check_comments(made)
+    called = {node: name for node, name in reversed(list(zip(results, chosen))) if node.op.name not in LEAVES}
+    return replace(made, origins=tuple(output_text(made, node, called) for node in results))
 
 
 def pattern_of(matrix: SparseJacobian) -> Pattern:
@@ -91,21 +94,16 @@ def output_names(inputs: Sequence[Node], outputs: Sequence[Node]) -> tuple[str, 
 
 
 # -- what the header says --
-def described(made: Signature, comments: Mapping[str, str]) -> Signature:
-    """The signature with what is known of its outputs, and what the user says; refuses comments on nothing."""
-    names = {node: name for node, name in reversed(list(zip(made.outputs, made.names)))  # the first one counts
-             if node.op.name not in LEAVES}
-    found = {name: text for node, name in zip(made.outputs, made.names) if (text := output_text(made, node, names))}
+def check_comments(made: Signature) -> None:
+    """Refuses comments on nothing."""
     variables = [n.name for n in ancestors(made.targets) if n.op.name == "variable"]
     sizes = [s for n in made.inputs for size in n.shape for s in symbols_of(size)]
     known = dict.fromkeys([*(n.name for n in made.inputs), *made.names, *sizes, *variables,
                            *(variable.name for variable, _ in made.updates)])
-    for name, text in comments.items():
+    for name, text in made.comments.items():
         if name not in known or not isinstance(text, str):
             raise GraphError(f"signature: comments: {name!r}: {text!r:.60}: expected a string for one of "
                              f"{', '.join(known)}\n  at {user_line()}")
-    both = {name: "; ".join(text for text in (comments.get(name), found.get(name)) if text) for name in known}
-    return replace(made, comments={name: text for name, text in both.items() if text})
 
 
 def output_text(made: Signature, node: Node, names: Mapping[Node, str]) -> str:

@@ -99,6 +99,16 @@ def test_equal_gradients_are_said_of_both(tmp_path):
     assert "p (out): float32, [3] row-major; gradient of l by a; gradient of l by b" in text
 
 
+def test_an_output_may_be_called_like_an_input(tmp_path):
+    with gc.Graph():
+        x = gc.placeholder("float32", ("n",), name="x")
+        loss = gc.sum(x * x * x)
+        text, path = header(tmp_path, {"run": gc.signature([x], [loss, gc.gradients(loss, x)], names=["loss", "x"])})
+    assert "- x (in): float32, [n] row-major -" in text
+    assert "- x_1 (out): float32, [n] row-major; 'x' of the graph; gradient of loss by x -" in text
+    assert gc.load_library(path).run([1.0, 2.0])[1].tolist() == [3, 12]
+
+
 def test_comments_on_nothing_are_refused():
     with gc.Graph():
         x = gc.placeholder("float32", ("n",), name="x")

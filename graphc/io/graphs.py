@@ -6,7 +6,7 @@
                 "loc": [0, 3], "scope": ""}, ..],
      "placeholders": [0], "variables": [1], "fetches": 7,
      "entries": {"run": {"inputs": [0], "outputs": 7, "updates": [[1, 6]], "names": ["y"], "doc": "",
-                         "comments": {"y": "class scores"}, "patterns": [null]}}}
+                         "comments": {"y": "class scores"}, "origins": [""], "patterns": [null]}}}
 
 Nodes are numbered by their place, operands before users, in an order that depends on the fetches alone.  Fetches are a
 number, or {"list": ..}, {"tuple": ..}, {"dict": [[key, ..], ..]} of them.  Source files go without their folders.
@@ -56,7 +56,7 @@ VALUE = "variable/"  # and the variable's name: the tensor of its value
 KEYS = ("format", "version", "files", "nodes", "placeholders", "variables", "fetches", "entries")
 NODE_KEYS = ("op", "operands", "attrs", "dtype", "shape", "loc", "scope")
 ENTRY_KEYS = ("inputs", "outputs", "updates", "names")
-SAID_KEYS = ("doc", "comments", "patterns")  # may be missing: what a library's header says
+SAID_KEYS = ("doc", "comments", "origins", "patterns")  # may be missing: what a library's header says
 
 
 class Pattern(NamedTuple):
@@ -77,6 +77,7 @@ class Entry:
     names: tuple[str, ...] = ()  # of the outputs
     doc: str = ""
     comments: Mapping[str, str] = field(default_factory=dict)  # of inputs, outputs, sizes and variables
+    origins: tuple[str, ...] = ()  # of the outputs, what each is the derivative of
     patterns: tuple[Pattern | None, ...] = ()  # of the outputs that are the entries of a sparse matrix
 
     @property
@@ -193,7 +194,7 @@ def _entry(name: str, signature: Any) -> Entry:
         raise GraphError(f"save_graph: entry {name!r}: expected gc.signature(inputs, outputs), got {signature!r:.100}")
     outputs = signature.outputs[0] if signature.single else tuple(signature.outputs)
     return Entry(tuple(signature.inputs), outputs, tuple(signature.updates), tuple(signature.names), signature.doc,
-                 signature.comments, signature.patterns)
+                 signature.comments, signature.origins, signature.patterns)
 
 
 def _default_entry(placeholders: Sequence[Node], fetches: Any) -> Entry:
@@ -233,6 +234,7 @@ def _entry_data(entry: Entry, number: Mapping[Node, int]) -> dict[str, Any]:
     return {"inputs": [number[node] for node in entry.inputs], "outputs": _written(entry.outputs, number),
             "updates": [[number[v], number[n]] for v, n in entry.updates], "names": list(entry.names),
             "doc": entry.doc, "comments": dict(entry.comments),
+            "origins": list(entry.origins or [""] * len(entry.names)),
             "patterns": [p and [list(p.shape), list(p.indptr), list(p.indices)]
                          for p in entry.patterns or [None] * len(entry.names)]}
 
@@ -380,6 +382,7 @@ def _read_entry(data: Any, nodes: Sequence[Node]) -> Entry:
     if len(names) != len(flat) or any(len(pair) != 2 for pair in updates):
         raise ValueError(f"{len(names)} names for {len(flat)} outputs, or an update that is no pair")
     return Entry(inputs, outputs, updates, names, read_text(data.get("doc", "")), _comments(data.get("comments", {})),
+                 _origins(data.get("origins", [""] * len(flat)), len(flat)),
                  _patterns(data.get("patterns", [None] * len(flat)), flat))
 
 
@@ -387,6 +390,13 @@ def _comments(data: Any) -> dict[str, str]:
     if not isinstance(data, dict):
         raise ValueError(f"expected comments by name, got {data!r:.200}")
     return {read_text(name): read_text(text) for name, text in data.items()}
+
+
+def _origins(data: Any, count: int) -> tuple[str, ...]:
+    found = tuple(map(read_text, read_list(data)))
+    if len(found) != count:
+        raise ValueError(f"{len(found)} origins for {count} outputs")
+    return found
 
 
 def _patterns(data: Any, outputs: Sequence[Node]) -> tuple[Pattern | None, ...]:
