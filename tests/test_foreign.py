@@ -571,6 +571,30 @@ def test_parts_for_who_links_themselves(tmp_path):
         assert np.full(4, 0.5, "f").tobytes() in (folder / f"tiny_data.{end}").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["wasm32", "windows"])
+def test_static_libraries_link(tmp_path, host_folder, name):
+    """An archive, and what a compiler has of its own, make the library again."""
+    run, targets = runner(name, host_folder), MACHINES[name]
+    chosen = target(targets[0])
+    path = shipped(tmp_path, targets, emit=["a"], weights="data")
+    (tmp_path / "again").mkdir()
+    objects = [("libtiny.a", (tmp_path / "libtiny.a").read_bytes()), ("runtime.o", runtime_object(chosen))]
+    functions = [f"tiny_{end}" for end in ("predict", "predict_workspace_size")]
+    again = tmp_path / "again" / path.name
+    again.write_bytes(formats.linked(chosen, "tiny", objects, functions, [])[path.name])
+    found = []
+    for library in (path, again):
+        job = Job(chosen.pointer_bytes)
+        x, scores, room = job.array(XS), job.room(4 * len(XS) * 3), job.room(4096)
+        state = job.pointers(job.array(np.ones((4, 3), "f")), job.array(np.ones(3, "f")))
+        job.call("tiny_predict_workspace_size", len(XS))
+        job.call("tiny_predict", len(XS), x, scores, state, room)
+        done = run(library, job)
+        assert done.results[0] <= 4096 and done.statuses[1] == 0
+        found.append(done.bytes_of(scores))
+    assert found[0] == found[1] != bytes([0x5A]) * len(found[0])
+
+
 # -- what is brought along --
 def linked(folder: Path, name: str, text: str, functions: Sequence[str], blobs: Mapping[str, bytes]) -> Path:
     chosen = target(name)
