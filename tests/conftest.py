@@ -75,3 +75,9 @@ def golden(request):
     name = re.sub(r"[^\w.=+-]+", "_", request.node.name).strip("_")
     stem = GOLDEN / request.node.path.stem.removeprefix("test_") / name.removeprefix("test_")
     return Golden(stem, request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def host_folder(tmp_path_factory):
+    """Where programs are that run libraries of other systems."""
+    return tmp_path_factory.mktemp("host")
