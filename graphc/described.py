@@ -10,11 +10,12 @@ The file is mapped, not read: what is looked at are headers, symbols and this te
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 import mmap
 import os
 from pathlib import Path
 import stat
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 import zlib
 
 from codegen.elf.read import LinkError
@@ -23,15 +24,38 @@ from codegen.header import ABI_VERSION
 
 from .entries import EntrySpec
 from .io.strict_json import parsed
-from .ir.dims import decode
+from .ir.dims import decode, symbols_of
 from .ir.errors import GraphError
 from .ir.plan import Array, DimCheck
+from .ir.types import SAFETENSORS
 
 FORMAT = 3
 METADATA = "_metadata"
 HEAD = '{"sum":"%08x",'
 HEAD_SIZE = len(HEAD % 0)
 SYSTEMS = {b"\0asm": "WebAssembly", b"MZ": "Windows", b"\xcf\xfa\xed\xfe": "macOS"}  # by a file's first bytes
+
+
+class TargetInfo(NamedTuple):
+    """A machine that the library has code for, and the instructions that this needs."""
+
+    name: str
+    triple: str
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Description:
+    """The text, read and checked."""
+
+    name: str
+    abi: int
+    threads: int
+    targets: tuple[TargetInfo, ...]
+    state: tuple[Array, ...]
+    has_initial: tuple[bool, ...]  # which variables have a first value in the library
+    weights: tuple[Array, ...]
+    entries: tuple[EntrySpec, ...]
 
 
 def sealed(text: str) -> str:
@@ -71,16 +95,17 @@ def system_of(image: memoryview) -> str | None:
     return next((name for head, name in SYSTEMS.items() if image[:len(head)] == head), None)
 
 
-def description_inside(path: Path, image: memoryview) -> dict[str, Any]:
+def description_inside(path: Path, image: memoryview) -> Description:
     """What a library says of itself whose format is not read here: the text begins like no other and has a sum."""
-    data = bytes(image)
+    data = image.obj
+    assert isinstance(data, mmap.mmap), "contents maps files"
     at = data.find(HEAD[:8].encode())
     if at < 0:
         raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it has no description")
-    return description(path, data[at:].partition(b"\0")[0])
+    return description(path, data[at:max(at, data.find(b"\0", at))])
 
 
-def described(path: Path, image: memoryview) -> tuple[Shared, dict[str, Any]]:
+def described(path: Path, image: memoryview) -> tuple[Shared, Description]:
     """The shared object, and what it says of itself.
 
     Raises GraphError where it is no library that this version of `compile_library` wrote, or a damaged one.
@@ -99,7 +124,7 @@ def described(path: Path, image: memoryview) -> tuple[Shared, dict[str, Any]]:
     return shared, description(path, text)
 
 
-def description(path: Path, text: bytes) -> dict[str, Any]:
+def description(path: Path, text: bytes) -> Description:
     """The description in this text, of this version and undamaged."""
     def refuse(fault: str) -> NoReturn:
         raise GraphError(f"library {os.fspath(path)!r}: its description is damaged: {fault}")
@@ -112,15 +137,38 @@ def description(path: Path, text: bytes) -> dict[str, Any]:
                              f"{wanted}; compile it anew")
     if text[:HEAD_SIZE] != (HEAD % zlib.crc32(text[HEAD_SIZE:])).encode():
         refuse("its sum differs")
-    return about
+    try:
+        return read_description(about)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as fault:
+        refuse(f"not what this version writes ({type(fault).__name__}: {fault!s:.100})")
 
 
-def array_of(data: Mapping[str, Any]) -> Array:
-    return Array(data["name"], data["dtype"], tuple(decode(size) for size in data["shape"]))
+def read_description(about: Mapping[str, Any]) -> Description:
+    state, weights = ([array_of(item, fixed=True) for item in about[key]] for key in ("state", "weights"))
+    targets = tuple(TargetInfo(str(t["name"]), str(t["triple"]), tuple(map(str, t["needs"]))) for t in about["targets"])
+    if not targets or not about["entries"] or type(about["threads"]) is not int:
+        raise ValueError("no targets, entries or threads")
+    return Description(
+        str(about["name"]), about["abi"], about["threads"], targets, tuple(state),
+        tuple(bool(item["initial"]) for item in about["state"]), tuple(weights),
+        tuple(entry_of(name, data, len(state)) for name, data in about["entries"].items()))
 
 
-def entry_of(name: str, data: Mapping[str, Any]) -> EntrySpec:
-    checks = tuple(DimCheck(relation, decode(a), decode(b), text) for relation, a, b, text in data["checks"])
-    return EntrySpec(
-        name, tuple(data["symbols"]), tuple(map(array_of, data["inputs"])), tuple(map(array_of, data["outputs"])),
-        tuple(data["state"]), data["single"], checks, tuple(data["messages"]))
+def array_of(data: Mapping[str, Any], *, fixed: bool = False) -> Array:
+    shape = tuple(decode(size) for size in data["shape"])
+    if data["dtype"] not in SAFETENSORS or any(size < 0 if isinstance(size, int) else fixed for size in shape):
+        raise ValueError(f"no array: {data['dtype']!r:.40} {data['shape']!r:.60}")
+    return Array(str(data["name"]), data["dtype"], shape)
+
+
+def entry_of(name: str, data: Mapping[str, Any], variables: int) -> EntrySpec:
+    checks = tuple(DimCheck(str(relation), decode(a), decode(b), str(text)) for relation, a, b, text in data["checks"])
+    inputs, outputs = (tuple(map(array_of, data[key])) for key in ("inputs", "outputs"))
+    symbols, state = tuple(map(str, data["symbols"])), tuple(data["state"])
+    sizes = [*(size for a in (*inputs, *outputs) for size in a.shape), *(size for c in checks for size in (c.a, c.b))]
+    known = set(symbols_of(*sizes)) <= set(symbols)
+    if any(type(k) is not int or not 0 <= k < variables for k in state) or not known or (
+            data["single"] and len(outputs) != 1):
+        raise ValueError(f"entry {name!r:.40}: variables {state!r:.60}, sizes {symbols!r:.60}")
+    return EntrySpec(name, symbols, inputs, outputs, state, bool(data["single"]), checks,
+                     tuple(map(str, data["messages"])))

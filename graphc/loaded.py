@@ -22,7 +22,7 @@ import numpy as np
 
 from codegen.elf.load import HOST
 
-from .described import array_of, contents, described, entry_of, place_of
+from .described import Description, contents, described, place_of
 from .entries import BAD_FILE, FILE, TEXTS, Entry, EntrySpec, Image, array_text
 from .ir.errors import GraphError, Unsupported
 from .states import fault_of, reason_of
@@ -120,15 +120,13 @@ def load_library(path: str | os.PathLike[str]) -> Library:
     Raises GraphError where it is none, or was made for another processor.
     """
     place = place_of(path).absolute()
-    shared, data = described(place, contents(place))
+    shared, about = described(place, contents(place))
     if shared.machine != HOST:
         raise GraphError(f"load_library: {os.fspath(place)!r} is for {shared.machine}, this is {HOST}; compile it with "
                          "another target=")
     dll = opened(place)
-    check_processor(place, dll, data)
-    image = Image(place, dll, data["name"], [array_of(item) for item in data["state"]],
-                  [bool(item["initial"]) for item in data["state"]], entry_again)
-    return Library(image, [entry_of(name, item) for name, item in data["entries"].items()])
+    check_processor(place, dll, about)
+    return Library(Image(place, dll, about.name, about.state, about.has_initial, entry_again), about.entries)
 
 
 def entry_again(path: str, state: Mapping[str, Any], name: str) -> Entry:
@@ -153,11 +151,10 @@ def another_name(path: Path, number: int) -> str:
     return os.fspath(path.parent) + format(number, "b").replace("0", "/").replace("1", "/.") + "/" + path.name
 
 
-def check_processor(path: Path, dll: ctypes.CDLL, data: Mapping[str, Any]) -> None:
+def check_processor(path: Path, dll: ctypes.CDLL, about: Description) -> None:
     """Refuses code of which no variant has only instructions that this processor has."""
-    made_for = data["targets"]
-    if not runs_here(dll, data["name"]):
-        wanted = "; or ".join(f"{about['name']}: {', '.join(about['needs'])}" for about in made_for)
+    if not runs_here(dll, about.name):
+        wanted = "; or ".join(f"{t.name}: {', '.join(t.needs)}" for t in about.targets)
         raise GraphError(f"load_library: {os.fspath(path)!r}: this processor lacks instructions that it was made with "
                          f"({wanted}); compile it with target='x86-64-v2' or another that fits")
 

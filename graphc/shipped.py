@@ -23,7 +23,7 @@ from codegen.elf.shared import EXECUTABLE, Shared
 
 from .binding import as_array
 from .described import (
-    METADATA, array_of, contents, described, description_inside, entry_of, place_of, system_of)
+    METADATA, Description, TargetInfo, contents, described, description_inside, place_of, system_of)
 from .entries import EntrySpec, array_text, fixed_shape
 from .ir.errors import GraphError
 from .ir.files import Chunk, write_whole
@@ -42,7 +42,7 @@ class LibraryInfo:
     abi: int
     threads: int
     machine: str
-    targets: tuple[Mapping[str, Any], ...]
+    targets: tuple[TargetInfo, ...]
     entries: tuple[EntrySpec, ...]
     state: tuple[Array, ...]
     weights: tuple[Array, ...]
@@ -58,7 +58,7 @@ class LibraryInfo:
                  f"{self.threads} thread{'s' * (self.threads != 1)}",
                  f"build id   {self.build_id or 'none'}",
                  f"needs      {', '.join(self.needed) or 'no other library'}"]
-        lines += [f"target     {t['name']}: {', '.join(t['needs']) or 'nothing beyond the architecture'}"
+        lines += [f"target     {t.name}: {', '.join(t.needs) or 'nothing beyond the architecture'}"
                   for t in self.targets]
         lines += [f"entry      {entry}" for entry in self.entries]
         for what, arrays in (("state", self.state), ("weight", self.weights)):
@@ -85,18 +85,16 @@ def inspect_library(path: str | os.PathLike[str]) -> LibraryInfo:
     image = contents(place)
     if (system := system_of(image)) is not None:
         about = description_inside(place, image)
-        return info(place, image, about, f"{about['targets'][0]['triple'].split('-')[0]} {system}")
+        return info(place, image, about, f"{about.targets[0].triple.split('-')[0]} {system}")
     shared, about = described(place, image)
     return replace(info(place, image, about, shared.machine), build_id=shared.build_id, needed=shared.needed,
                    exports=tuple(shared.exports), code=shared.size_of(EXECUTABLE), data=shared.size_of(0))
 
 
-def info(place: Path, image: memoryview, about: Mapping[str, Any], machine: str) -> LibraryInfo:
+def info(place: Path, image: memoryview, about: Description, machine: str) -> LibraryInfo:
     """What the description says."""
-    return LibraryInfo(
-        place, about["name"], len(image), about["abi"], about["threads"], machine, tuple(about["targets"]),
-        tuple(entry_of(name, data) for name, data in about["entries"].items()),
-        tuple(map(array_of, about["state"])), tuple(map(array_of, about["weights"])))
+    return LibraryInfo(place, about.name, len(image), about.abi, about.threads, machine, about.targets, about.entries,
+                       about.state, about.weights)
 
 
 def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, Any]) -> None:
@@ -108,11 +106,11 @@ def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, 
     place = place_of(path)
     image = contents(place)
     shared, about = described(place, image)
-    arrays = {array.name: array for array in map(array_of, about["weights"])}
+    arrays = {array.name: array for array in about.weights}
     if not arrays:
         raise GraphError(f"update_weights: {os.fspath(place)!r} has no weights that can be changed; compile it with "
                          "weights='data'")
-    offsets = weight_offsets(place, shared, about["name"], list(arrays.values()))
+    offsets = weight_offsets(place, shared, about.name, list(arrays.values()))
     changed = sorted((offsets[name], value) for name, value in given_values(arrays, values, place).items())
     try:
         write_whole(place, pieces(image, changed), mode=place.stat().st_mode & 0o777)

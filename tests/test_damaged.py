@@ -106,13 +106,36 @@ def test_a_path_need_not_be_text(built, tmp_path):
 def changed(path: Path, **fields: object) -> Path:
     """The library with these fields in its description, which keeps its length."""
     image = contents(path)
-    shared, about = described(path, image)
+    shared, _ = described(path, image)
     address, nbytes = shared.exports[f"tiny{METADATA}"]
     at, data = shared.offset(address, nbytes), bytearray(image)
-    text = sealed(json.dumps({k: v for k, v in (about | fields).items() if k != "sum"}, separators=(",", ":"))).encode()
+    about = json.loads(shared.export(f"tiny{METADATA}").rstrip(b"\0")) | fields
+    text = sealed(json.dumps({k: v for k, v in about.items() if k != "sum"}, separators=(",", ":"))).encode()
+    assert len(text) <= nbytes
     data[at:at + nbytes] = text.ljust(nbytes, b"\0")
     path.write_bytes(data)
     return path
+
+
+SENSELESS = (
+    {"state": 3}, {"weights": None}, {"entries": []}, {"entries": {}}, {"targets": []}, {"targets": [1]},
+    {"threads": "x", "weights": []},
+    {"state": [{"name": "w", "dtype": "float99", "shape": [4], "initial": True}] * 2},
+    {"state": [{"name": "w", "dtype": "float32", "shape": [-4], "initial": True}] * 2},
+    {"state": [{"name": "w", "dtype": "float32", "shape": "44", "initial": True}] * 2}, {"entries": {"run": {}}},
+    {"entries": {"run": dict(symbols=[], inputs=[], outputs=[], state=[7], single=False, checks=[], messages=[])}},
+    {"entries": {"run": dict(symbols=[], inputs=[], outputs=[], state=[], single=True, checks=[], messages=[])}},
+    {"entries": {"run": dict(symbols=[], inputs=[{"name": "x", "dtype": "int8", "shape": [[[1, ["n"]]]]}], outputs=[],
+                             state=[], single=False, checks=[], messages=[])}})
+
+
+@pytest.mark.parametrize("fields", SENSELESS)
+def test_a_description_that_makes_no_sense_is_refused(built, tmp_path, fields):
+    """Its sum is right, so that somebody must have written it."""
+    path = changed(Path(shutil.copy(built, tmp_path)), **fields)
+    for read in READERS.values():
+        with pytest.raises(gc.GraphError, match="its description is damaged: not what this version writes"):
+            read(path)
 
 
 @pytest.mark.parametrize("reader", READERS)

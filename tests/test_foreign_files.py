@@ -178,7 +178,7 @@ def test_files_tell_what_they_hold(files):
     name, folder = files
     path = folder / FILES[name][0]
     told = gc.inspect_library(path)
-    assert [entry.name for entry in told.entries] == ["predict", "step"] and told.targets[0]["name"] == name
+    assert [entry.name for entry in told.entries] == ["predict", "step"] and told.targets[0].name == name
     assert [a.name for a in told.state] == ["layer/w", "layer/b"]
     assert f"target     {name}" in str(told) and "step(x: float32[batch, 4]" in str(told)
     system = {"coff": "Windows", "macho": "macOS", "wasm": "WebAssembly"}[target(name).object_format]

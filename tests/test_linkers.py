@@ -46,6 +46,11 @@ def test_other_linkers_give_the_same_library(tmp_path, linker, weights):
     mine, theirs = read_shared(own.read_bytes()), read_shared(other.read_bytes())
     assert set(mine.exports) == set(theirs.exports) - {""} and mine.needed == theirs.needed
     assert mine.soname == theirs.soname and set(mine.imports) == set(theirs.imports)
+    if weights == "data":
+        for path in (own, other):
+            gc.update_weights(path, {"scale": np.arange(4, dtype="f")})
+        before, *after = (results(path)[0].tobytes() for path in (shipped(tmp_path / "new"), own, other))
+        assert after[0] == after[1] != before
     assert str(gc.inspect_library(own)).split("\n")[-6:] == str(gc.inspect_library(other)).split("\n")[-6:]
 
 

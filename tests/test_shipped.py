@@ -73,7 +73,7 @@ def test_command_line(tmp_path, capsys):
         gc.save_graph(tmp_path / "m.gcm", x * 2)
     assert main(["compile", str(tmp_path / "m.gcm"), "-o", str(tmp_path), "--name", "two", "--target", "x86-64-v3",
                  "--target", "x86-64-v2", "--freestanding"]) == 0
-    assert [t["name"] for t in gc.inspect_library(tmp_path / "libtwo.so").targets] == ["x86-64-v3", "x86-64-v2"]
+    assert [t.name for t in gc.inspect_library(tmp_path / "libtwo.so").targets] == ["x86-64-v3", "x86-64-v2"]
     (tmp_path / "m.gcm").rename(tmp_path / "my model-2.gcm")
     assert main(["compile", str(tmp_path / "my model-2.gcm"), "-o", str(tmp_path), "--threads", "2"]) == 0
     assert "ABI 2, 2 threads" in str(gc.inspect_library(tmp_path / "libmy_model_2.so"))
