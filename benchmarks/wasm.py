@@ -31,7 +31,7 @@ const lib = new WebAssembly.Instance(new WebAssembly.Module(fs.readFileSync(proc
 const calls = Number(process.argv[2]), entries = JSON.parse(process.argv[3]);
 let free = lib.__heap_base.value;
 function place(nbytes) {
-  const at = (free + 63) & ~63;
+  const at = Math.ceil(free / 64) * 64;
   free = at + nbytes;
   const missing = free - lib.memory.buffer.byteLength;
   if (missing > 0) lib.memory.grow(Math.ceil(missing / 65536));

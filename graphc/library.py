@@ -100,8 +100,8 @@ def compile_library(folder: str | os.PathLike[str], name: str, entries: Mapping[
     plan = plan_library(name, entries, session, chosen, weights=weights, has_files=not freestanding)
     if plan.header.state and not freestanding and not is_linux(machines[0]):
         raise GraphError(f"compile_library: {name!r}: the functions that make and save a state are for Linux; "
-                         f"for {machines[0].name} freestanding=True leaves them out, and the caller keeps the arrays "
-                         f"of {', '.join(item.name for item in plan.header.state)}")
+                         f"for {machines[0].name} freestanding=True (--freestanding) leaves them out, and the caller "
+                         f"keeps the arrays of {', '.join(item.name for item in plan.header.state)}")
     text = header_text(plan.header)
     linked = build_library(plan.header, plan.programs, plan.metadata(machines), plan.weights, plan.initial, machines,
                            Cache(Path(chosen.cache_dir), chosen.cache), chosen.threads, origin_of(entries, debug))

@@ -21,7 +21,7 @@ from graphc.cli import main
 from tests.foreign import MACHINES, WINDOWS, linked, runner, shipped
 from tests.foreign_images import commands, flat, number_at, text_at
 from tests.foreign_programs import Job, in_wine, needs_ziglang, windows_host, wine, zig
-from tests.test_library import XS
+from tests.test_library import XS, model
 
 pytestmark = needs_ziglang
 
@@ -335,9 +335,19 @@ def test_from_a_saved_graph(tmp_path, capsys):
     assert "square(x: float64[n]) -> y: float64[n]" in capsys.readouterr().out
 
 
+def test_a_training_step_needs_the_word(tmp_path, capsys):
+    with gc.Graph():
+        entries = model()
+        gc.save_graph(tmp_path / "model.gcm", list(entries["predict"].outputs), entries=entries)
+    arguments = ["compile", str(tmp_path / "model.gcm"), "-o", str(tmp_path / "build"), "--target", "x86-64-v3-windows"]
+    assert main(arguments) == 2 and "(--freestanding)" in capsys.readouterr().err
+    assert main([*arguments, "--freestanding"]) == 0
+    assert (tmp_path / "build" / "model.dll").exists()
+
+
 # -- what is refused --
 @pytest.mark.parametrize("options, text", [
-    ({"freestanding": False}, "freestanding=True leaves them out, and the caller keeps .* layer_w, layer_b"),
+    ({"freestanding": False}, r"freestanding=True \(--freestanding\) leaves them out, .* keeps .* layer_w, layer_b"),
     ({"threads": 2}, "threads=2"),
     ({"weights": "file", "freestanding": False}, "weights='file' needs functions that read files"),
     ({"debug": True}, "have no lines for debuggers"),

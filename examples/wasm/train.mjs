@@ -17,7 +17,7 @@ const lib = new WebAssembly.Instance(new WebAssembly.Module(bytes)).exports;
 
 let free = lib.__heap_base.value;
 function place(nbytes) {                             // memory that nobody else uses, aligned for all
-  const at = (free + 63) & ~63;
+  const at = Math.ceil(free / 64) * 64;
   free = at + nbytes;
   const missing = free - lib.memory.buffer.byteLength;
   if (missing > 0) lib.memory.grow(Math.ceil(missing / PAGE));
