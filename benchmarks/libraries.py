@@ -67,8 +67,9 @@ def parameters() -> list[np.ndarray[Any, Any]]:
 
 def build_graphc(folder: str) -> tuple[Path, float, Any]:
     """The library, the seconds it took, and its call."""
+    import llvmlite.binding  # noqa: F401 - what the library imports when it is used
     import graphc as gc
-    for name in gc.MODULE_OF:  # what the library imports when it is used
+    for name in gc.MODULE_OF:
         getattr(gc, name)
     values = parameters()
     start = perf_counter()
