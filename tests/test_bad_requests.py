@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import shutil
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -14,7 +16,7 @@ import graphc as gc
 from graphc.ir.plan import Array
 import graphc.library
 import graphc.packaging
-from tests.elf_programs import runs_here
+from tests.elf_programs import child, runs_here
 
 pytestmark = runs_here
 
@@ -166,3 +168,56 @@ def test_a_folder_may_be_relative_and_odd(graph, tmp_path, monkeypatch):
     path = gc.compile_library("a b é/\udcff", "ok", double())
     assert not path.is_absolute() and gc.load_library(path).run([1.0, 2.0]).tolist() == [2, 4]
     assert Path("a b é").is_dir()
+
+
+UNPRIVILEGED = """
+import shutil, stat
+from pathlib import Path
+import numpy as np, graphc as gc
+place = Path(sys.argv[1])
+with gc.Graph(), gc.Session(cache="off") as sess:
+    x, s = gc.placeholder("float32", ("n",), name="x"), gc.variable(np.ones((), "f"), name="s")
+    w = gc.variable(np.ones(3, "f"), name="w")
+    entries = {"run": gc.signature([x], x * s), "up": gc.signature([], [], updates={w: w + 1})}
+    path = gc.compile_library(place / "read", "m", entries, session=sess, weights="data")
+    gc.load_library(path).save_state(place / "read" / "hidden")
+    shutil.copytree(place / "read", place / "shut")
+    (place / "open").mkdir()
+    shutil.copy(place / "read" / "hidden", place / "open" / "theirs")
+    for name, mode in (("read/hidden", 0), ("read", 0o555), ("shut", 0), ("open", 0o777), ("open/theirs", 0o444)):
+        os.chmod(place / name, mode)
+    os.environ["GRAPHC_CACHE"] = "off"
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    lib, refused = gc.load_library(path), []
+    for call in (lambda: gc.compile_library(place / "read", "m", entries, session=sess),
+                 lambda: gc.compile_library(place / "read" / "new", "m", entries, session=sess),
+                 lambda: gc.compile_library(place / "shut", "m", entries, session=sess),
+                 lambda: gc.compile_library(place / "shut" / "new", "m", entries, session=sess),
+                 lambda: gc.update_weights(path, {"s": 2.0}), lambda: gc.load_library(place / "shut" / "libm.so"),
+                 lambda: gc.inspect_library(place / "shut" / "libm.so"), lambda: lib.save_state(place / "read" / "s"),
+                 lambda: lib.load_state(place / "read" / "hidden"), lambda: lib.load_state(place / "shut" / "hidden"),
+                 lambda: lib.save_state(place / "shut" / "s"), lambda: lib.save_state("/dev/null")):
+        try:
+            call()
+        except gc.GraphError as fault:
+            refused.append(str(fault))
+    words = ("cannot be written", "Permission denied", "device or a pipe")
+    assert len(refused) == 12 and all(any(word in text for word in words) for text in refused), refused
+    lib.save_state(place / "open" / "theirs")
+    assert os.listdir(place / "open") == ["theirs"] and stat.S_ISCHR(os.stat("/dev/null").st_mode)
+print("refused")
+"""
+
+
+def test_folders_and_files_without_permission():
+    """As a user who is not root, also where the tests are run by root."""
+    folder = Path(tempfile.mkdtemp(prefix="graphc-"))
+    try:
+        folder.chmod(0o755)
+        assert child(UNPRIVILEGED, folder) == "refused\n"
+    finally:
+        for name in ("read", "shut"):
+            (folder / name).chmod(0o755)
+        shutil.rmtree(folder)
