@@ -29,6 +29,7 @@ STORED_AS = {"float16": "float16 stored as uint16_t", "bfloat16": "bfloat16 stor
 
 ABI_VERSION = 2  # of all that a header declares
 DIRECTIONS = ("in", "out", "state")
+LONGEST = 1000  # characters of a name; files tell longer ones from damage
 WORKSPACE_ALIGN = 64
 WIDTH = 100
 
@@ -366,6 +367,8 @@ def _is_size(text: str, dims: Sequence[str]) -> bool:
 
 
 def _check_identifier(name: str, where: str, *, macros: Sequence[str]) -> None:
+    if len(name) > LONGEST:
+        raise GraphError(f"header: {where} {name[:40] + '..'!r} has {len(name)} characters, more than {LONGEST}")
     if not IDENTIFIER.fullmatch(name):
         raise GraphError(f"header: {where} {name!r} is no C identifier")
     if name in KEYWORDS or STDINT.fullmatch(name) or name in macros:

@@ -8,6 +8,8 @@ Equal sizes are computed once per environment, so a kernel evaluates every exten
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from graphc.ir.dims import Atom, Dim
 
 from .text import Function, Int
@@ -15,8 +17,13 @@ from .text import Function, Int
 Environment = dict[object, Int]
 
 
+LONGEST = 500  # bytes of a name; LLVM cuts those of more than 1024
+
+
 def symbol_register(symbol: str) -> str:
     """The parameter that holds a symbol's value."""
+    if len(symbol.encode()) > LONGEST:
+        symbol = f"{symbol[:8]}_{sha256(symbol.encode()).hexdigest()}"
     return f"%dim_{symbol}" if symbol.isascii() and symbol.isidentifier() else f'%"dim_{symbol}"'
 
 

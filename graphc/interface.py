@@ -16,6 +16,7 @@ from .ir.plan import Array, Program
 from .signatures import Signature
 
 WORD = re.compile(r"[A-Za-z0-9]+")
+LONGEST = 200  # characters of a name of a graph that become a name in C
 
 
 class Names:
@@ -27,8 +28,8 @@ class Names:
 
     def of(self, name: str) -> str:
         """A C identifier like the name that is not taken yet; takes it."""
-        plain = unicodedata.normalize("NFKD", name)  # letters without their accents
-        base = "_".join(WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))) or "array"
+        plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+        base = "_".join(WORD.findall(plain))[:LONGEST].rstrip("_") or "array"  # letters without their accents
         if base[0].isdigit():
             base = f"array_{base}"
         if base in KEYWORDS or base in MACROS or STDINT.fullmatch(base) or base.startswith(self.prefix):

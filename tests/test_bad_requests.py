@@ -70,6 +70,13 @@ def no_link(*_: object) -> None:
     raise OSError(95, "Operation not supported")
 
 
+def test_names_of_entries_have_a_length_that_files_can_hold(graph, tmp_path):
+    run = double()["run"]
+    with pytest.raises(gc.GraphError, match="has 1003 characters, more than 1000"):
+        gc.compile_library(tmp_path, "ok", {"e" * 1000: run})
+    assert gc.load_library(gc.compile_library(tmp_path, "ok", {"e" * 900: run}))["e" * 900]([1.0]).tolist() == [2]
+
+
 def test_renames_that_fail_half_way_are_undone(graph, tmp_path, monkeypatch):
     entries, replace, count = double(), os.replace, []
 

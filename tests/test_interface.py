@@ -150,6 +150,40 @@ def test_names_that_c_cannot_have_are_changed(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+ODD = ('a"b\\c\n*/ %s', "??/", "\u202e", "'", "\\", "\0", "%d", "{}", " ", "ünï", "a" * 3000)
+
+
+def test_odd_texts_do_no_harm(tmp_path, capsys):
+    """Quotes, ends of comments, trigraphs, zeros, directions of writing, very long names: in names and in comments."""
+    with gc.Graph():
+        entries, updates = {}, {}
+        for k, text in enumerate(ODD):
+            x = gc.placeholder("float32", (text if text.isidentifier() else "n", 2), name=f"{text}x")
+            w = gc.variable(np.ones(2, "f"), name=f"{text}w")
+            updates[w] = w + 1
+            entries[f"e{k}"] = gc.signature([x], [x * w, x + 1], names=[text, f"{text}2"], doc=text,
+                                            comments={f"{text}x": text})
+        entries["up"] = gc.signature([], [], updates=updates)
+        path = gc.compile_library(tmp_path, "odd", entries)
+        gc.save_graph(tmp_path / "odd.gcm", [what.outputs[0] for what in entries.values() if what.outputs],
+                      entries=entries)
+    assert main(["compile", str(tmp_path / "odd.gcm"), "-o", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "odd.h").read_bytes() == path.with_name("odd.h").read_bytes()
+    lib = gc.load_library(path)
+    lib.up()
+    lib.save_state(tmp_path / "s")
+    lib.load_state(tmp_path / "s")
+    for k in range(len(ODD)):
+        assert lib[f"e{k}"](np.ones((3, 2)))[0].tolist() == [[2, 2]] * 3
+    assert "odd" in str(gc.inspect_library(path)) and "odd" in repr(lib)
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    (tmp_path / "main.c").write_text('#include "odd.h"\nint main(void) { return 0; }\n')
+    done = subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Wtrigraphs", "-Werror", "-fsyntax-only",
+                           "main.c"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:1000]
+
+
 def test_macros_of_patterns_must_differ():
     """Two entries whose names differ by case alone have one name for the macros of their patterns."""
     item, pattern = c_argument("J", "float64", (1,), "out"), CPattern("J", (1, 1), (0, 1), (0,))
