@@ -60,6 +60,20 @@ def test_an_index_is_not_overwritten_while_rows_are_chosen_by_it(n: int) -> None
         np.testing.assert_array_equal(sess.value(v), values[order])
 
 
+@pytest.mark.parametrize("n", [3, 40])
+def test_a_reshape_of_what_the_kernel_computes_is_not_loaded(n: int) -> None:
+    rng = np.random.default_rng(0)
+    with Graph(), gc.Session(threads=1) as sess:
+        x, v, w = (gc.placeholder("float64", (1, n), name=name) for name in "xvw")
+        product = gc.reshape(v, (n,)) * gc.tanh(gc.sum(x, axis=0))
+        row = gc.reshape(product, (1, n))
+        total = w * w + row
+        fetches = [gc.arctan2(gc.tanh(total), total)[:, 1:], gc.tanh(row.T @ row)]
+        feeds = {node: rng.standard_normal((1, n)) for node in (x, v, w)}
+        for got, wanted in zip(sess.run(fetches, feeds), evaluate(fetches, feeds, {})):
+            np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
 def test_softmax_is_one_kernel_that_keeps_the_exponentials(x: Node) -> None:
     made = program([gc.nn.softmax(x)], [x])
     assert len(made.steps) == 1

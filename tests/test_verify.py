@@ -144,6 +144,8 @@ BROKEN_KERNELS = [
     (LATER, "op 2 (keep): what it reads is overwritten by op 9 before the last pass that needs it"),
     (replace(LATER, ops=(*LATER.ops[:8], KernelOp("store", (4,), map=ROW), replace(LATER.ops[8]))),
      "op 0 (load): what it reads is overwritten by op 8 before the last pass that needs it"),
+    (replace(LATER, ops=(*LATER.ops[:8], replace(LATER.ops[8], map=Map(0, 1, (4, 1))))),
+     "op 0 (load): reads what op 8 writes, at another place"),
     (replace(PRODUCT, a=Map(0, 0, (4, 1, 1))), "map a: its stride along axis 1 is 1, not 0"),
     (replace(PRODUCT, b=Map(1, 0, (0, 1))), "map b: 2 strides for 3 axes"),
     (with_op(PRODUCT, 0, dtype="float64"), "op 0 is not the accumulator of dtype float32"),

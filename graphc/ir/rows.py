@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .plan import Kernel, KernelOp
+from .plan import Kernel, KernelOp, Map
 
 
 def passes_of(ops: Sequence[KernelOp]) -> list[int]:
@@ -47,3 +47,15 @@ def overwritten_early(kernel: Kernel) -> Iterator[tuple[int, int]]:
         if op.kind in ("load", "keep") and op.map:
             yield from ((number, k) for k, argument in stores
                         if argument == op.map.argument and first[k] < need[number])
+
+
+def read_elsewhere(kernel: Kernel) -> Iterator[tuple[int, int]]:
+    """Loads of an argument, each with a store to it that has another map: what is read might be written already."""
+    stores: dict[int, list[tuple[int, Map]]] = {}
+    for k, op in enumerate(kernel.ops):
+        if op.kind == "store" and op.map:
+            stores.setdefault(op.map.argument, []).append((k, op.map))
+    for number, op in enumerate(kernel.ops):
+        if op.kind == "load" and op.map and kernel.extents:
+            yield from ((number, k) for k, target in stores.get(op.map.argument, ())
+                        if (op.map.offset, op.map.strides) != (target.offset, target.strides))

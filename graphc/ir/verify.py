@@ -28,7 +28,7 @@ from .errors import GraphError, VerifyError
 from .memory import buffers_of
 from .node import OPS, Need, Node
 from .plan import Contraction, CopyStep, Kernel, KernelOp, KernelStep, Map, Program, RangeStep, taken
-from .rows import overwritten_early
+from .rows import overwritten_early, read_elsewhere
 from .text import postorder, text
 from .types import is_integer, itemsize
 
@@ -119,6 +119,8 @@ def kernel_faults(kernel: Kernel | Contraction) -> list[str]:
         if not found:
             found += [f"op {k} ({kernel.ops[k].kind}): what it reads is overwritten by op {store} before the last pass "
                       "that needs it" for k, store in overwritten_early(kernel)]
+            found += [f"op {k} (load): reads what op {store} writes, at another place"
+                      for k, store in read_elsewhere(kernel)]
     return found
 
 
