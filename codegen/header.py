@@ -112,8 +112,8 @@ class CLibrary:
 
     @property
     def interface(self) -> int:
-        """A number of all that callers must know: functions, their arguments with dtypes and shapes, and the state."""
-        rows = [f"{f.name} {f.dims} {[_known_of(item) for item in f.arguments]}" for f in self.functions]
+        """A number of all that callers must know: functions, arguments with dtypes and shapes, patterns, the state."""
+        rows = [f"{f.name} {f.dims} {[_known_of(item) for item in f.arguments]} {f.patterns}" for f in self.functions]
         text = f"{self.abi_version} {self.has_files} {rows} {[_known_of(item) for item in self.state]}"
         return zlib.crc32(text.encode()) & 0x7FFFFFFF
 

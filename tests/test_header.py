@@ -36,7 +36,7 @@ GOLDEN = """\
 #include <stdint.h>
 
 #define TINY_ABI_VERSION 2
-#define TINY_INTERFACE 1330000375
+#define TINY_INTERFACE 2098472553
 
 #ifdef __cplusplus
 extern "C" {

@@ -212,6 +212,14 @@ def test_a_library_knows_its_own_header(tmp_path):
     assert len(same) == 1 and len({*same, *others}) == 6
 
 
+def test_the_pattern_of_a_sparse_output_is_part_of_the_interface():
+    """Of two patterns with as many entries, the header has one, and the library computes the other."""
+    item = c_argument("J", "float64", (2,), "out")
+    patterns = [CPattern("J", (2, 2), (0, 1, 2), indices) for indices in ((0, 1), (1, 0), (0, 1))]
+    numbers = {CLibrary("p", (CFunction("run", (), (item,), patterns=(p,)),)).interface for p in patterns}
+    assert len(numbers) == 2
+
+
 def test_entries_called_like_attributes_are_reached_by_name(tmp_path):
     with gc.Graph():
         x = gc.placeholder("float32", ("n",), name="x")
