@@ -177,6 +177,35 @@ def test_every_wrong_argument_of_every_entry_is_a_status(built):
     assert tried > 300
 
 
+def test_sizes_that_contradict_one_another_are_a_status(tmp_path):
+    """What the graph requires of symbols: equal ones, at least so much, a multiple; in outputs, updates and both."""
+    with gc.Graph():
+        x, y = gc.placeholder("float32", ("n",), name="x"), gc.placeholder("float32", ("m",), name="y")
+        w = gc.variable(np.ones(3, "f"), name="w")
+        lib = gc.load_library(gc.compile_library(tmp_path, "sizes", {
+            "added": gc.signature([x, y], [x + y]), "fixed": gc.signature([x, y], [x + w, y]),
+            "only": gc.signature([x, y], [], updates={w: w + x * gc.sum(y)}),
+            "halves": gc.signature([x, y], [x.reshape(2, -1).sum(axis=0), gc.sum(y)]),
+            "both": gc.signature([x, y], [gc.concat([x, y]) * gc.concat([y, x])], updates={w: w + gc.sum(x + y)})}))
+    state = ctypes.c_void_p()
+    assert lib.image.dll["sizes_new"](ctypes.byref(state)) == 0
+    members = list(ctypes.cast(state, ctypes.POINTER(ctypes.c_void_p))[:1])
+    good = {"added": lambda n, m: n == m, "fixed": lambda n, m: n == 3, "only": lambda n, m: n == 3,
+            "halves": lambda n, m: n % 2 == 0, "both": lambda n, m: n == m}
+    held = ctypes.string_at(members[0], 12)
+    for (name, fits), n, m in product(good.items(), range(5), range(5)):
+        called = Called(lib[name], members)
+        called.memory = [np.zeros(64, np.float32) for _ in called.arrays]
+        called.pointers = [a.ctypes.data for a in called.memory]
+        called.room = np.zeros(1 << 14, np.uint8)  # enough for all of these sizes
+        called.workspace = called.room.ctypes.data + -called.room.ctypes.data % 64
+        dims = [{"n": n, "m": m}[symbol] for symbol in lib[name].spec.symbols]
+        assert called(dims=dims) == ("OK" if fits(n, m) else "BAD_SIZE"), (name, n, m)
+        assert (lib[name].workspace_size(*dims) >= 0) == fits(n, m)
+        assert fits(n, m) or ctypes.string_at(members[0], 12) == held
+        held = ctypes.string_at(members[0], 12)
+
+
 # -- a C program that calls everything --
 PROGRAM = r"""
 #define _POSIX_C_SOURCE 200809L
