@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from graphc.ir.errors import Loc
@@ -149,6 +150,7 @@ def build_library(library: CLibrary, programs: Sequence[Program], metadata: str,
     units = [unit_of("entries", module, base, cache)]
     units += [unit_of(f"code{k}", made, t, cache) for k, (made, t) in enumerate(zip(variants, targets))]
     blobs: dict[str, Blob] = {constant_symbol(c.key): c.data for p in programs for c in p.constants}
+    blobs |= {f"{library.name}__weights_head": weights_head(library.name)} if weights else {}
     blobs |= {weight_symbol(library.name, k): data for k, data in enumerate(weights)}
     blobs |= {initial_symbol(library.name, k): data for k, data in enumerate(initial) if data is not None}
     if base.object_format == "elf":
@@ -257,6 +259,11 @@ def emit_check(module: Module, library: str, targets: Sequence[Target]) -> str:
 
 def initial_symbol(library: str, number: int) -> str:
     return f"{library}__initial_{number}"
+
+
+def weights_head(library: str) -> bytes:
+    """The 64 bytes before the first weight, by which those who change weights know that they are at the right place."""
+    return b"graphc weights".ljust(32, b"\0") + sha256(library.encode()).digest()
 
 
 def weight_symbol(library: str, number: int) -> str:

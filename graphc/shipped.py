@@ -20,6 +20,7 @@ import numpy as np
 from codegen.elf.layout import round_up
 from codegen.elf.link import BLOB_ALIGN
 from codegen.elf.shared import EXECUTABLE, Shared
+from codegen.library import weights_head
 
 from .binding import as_array
 from .described import (
@@ -121,8 +122,8 @@ def update_weights(path: str | os.PathLike[str], values: Session | Mapping[str, 
 def weight_offsets(path: Path, shared: Shared, name: str, arrays: Sequence[Array]) -> dict[str, int]:
     """Where in the file the weights are.
 
-    They lie one after the other, in the same segment as the description; where the table of their addresses says
-    anything else, it is damaged.
+    They lie one after the other behind a head of their own, in the same segment as the description; where the table of
+    their addresses says anything else, it is damaged.
     """
     addresses = shared.table(f"{name}_weights")
     nbytes = [nbytes_of(array) for array in arrays]
@@ -130,7 +131,8 @@ def weight_offsets(path: Path, shared: Shared, name: str, arrays: Sequence[Array
     base = shared.segment(shared.exports[f"{name}{METADATA}"][0])
     first = addresses[0] if addresses else None
     expected = [None if first is None else first + sum(room[:k]) for k in range(len(arrays))]
-    if first is None or first % BLOB_ALIGN or addresses != expected or any(
+    head = weights_head(name)
+    if first is None or addresses != expected or shared.bytes_at(first - len(head), len(head)) != head or any(
             shared.segment(address) != base for address in addresses if address is not None):
         raise GraphError(f"update_weights: {os.fspath(path)!r}: damaged: the table of the weights' addresses is wrong")
     return {array.name: shared.offset(address, n) for array, address, n in zip(arrays, addresses, nbytes)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 import random
 import shutil
+import struct
 import tracemalloc
 
 import numpy as np
@@ -208,6 +209,24 @@ def test_mutated_libraries_are_read_or_refused(built, tmp_path, count):
         assert peak < 2 * len(data) + MOST_MORE
         assert path.read_bytes() == data
     assert count // 10 < refused < count
+
+
+def test_weights_are_written_at_their_own_place_only(built, tmp_path):
+    """A table that says that they are elsewhere, where there is room and alignment for them, is not believed."""
+    right, path = built.read_bytes(), tmp_path / "libtiny.so"
+    shared = described(built, contents(built))[0]
+    where, address = shared.exports["tiny_weights"][0], shared.table("tiny_weights")[0]
+    row = right.index(struct.pack("<QQq", where, 8, address))
+    end = next(start + size for start, _, size, _ in shared.segments if start <= address < start + size)
+    for other in range(0, end - 16, 64):
+        path.write_bytes(right[:row] + struct.pack("<QQq", where, 8, other) + right[row + 24:])
+        before = path.read_bytes()
+        if other == address:
+            gc.update_weights(path, {"scale": np.zeros(4, "f")})
+            continue
+        with pytest.raises(gc.GraphError, match=r"the table of the weights' addresses is wrong|not in the file"):
+            gc.update_weights(path, {"scale": np.zeros(4, "f")})
+        assert path.read_bytes() == before
 
 
 def test_reading_a_large_library_takes_little_memory(tmp_path):
