@@ -33,6 +33,7 @@ from .config import Options, settings, unknown_variables, usable_cores
 from .functions import arithmetic, contractions, creation, real, reductions
 from .io.graphs import Entry, SavedGraph, load_graph
 from .ir.errors import GraphError, Unsupported, VerifyError
+from .ir.memory import size_text
 from .ir.node import Graph
 from .library import Signature, compile_library, signature
 from .session import Session
@@ -184,13 +185,6 @@ def cache_text(options: Options) -> str:
     limit = f"of {size_text(options.cache)}" if options.cache else "and switched off"
     return (f"{options.cache_dir}: {len(files)} files, {size_text(sum(nbytes for _, nbytes, _ in files))} {limit}; "
             f"code was found {hits} times and compiled {misses} times")
-
-
-def size_text(nbytes: int) -> str:
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if nbytes >= size:
-            return f"{nbytes / size:.1f} {unit}"
-    return f"{nbytes} bytes"
 
 
 # -- doctor --

@@ -28,6 +28,7 @@ from .described import (
 from .entries import EntrySpec, array_text, fixed_shape
 from .ir.errors import GraphError
 from .ir.files import Chunk, write_whole
+from .ir.memory import size_text
 from .ir.plan import Array
 from .ir.types import itemsize
 from .session import Session
@@ -65,12 +66,6 @@ class LibraryInfo:
         for what, arrays in (("state", self.state), ("weight", self.weights)):
             lines += [f"{what:10} {a.name}: {array_text(a)}, {size_text(nbytes_of(a))}" for a in arrays]
         return "\n".join([*lines, *([f"exports    {', '.join(sorted(self.exports))}"] if self.exports else [])])
-
-
-def size_text(nbytes: int) -> str:
-    if nbytes < 1000:
-        return f"{nbytes} bytes"
-    return f"{nbytes / 1000:.1f} kB" if nbytes < 1_000_000 else f"{nbytes / 1e6:.1f} MB"
 
 
 def nbytes_of(array: Array) -> int:

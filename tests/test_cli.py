@@ -135,7 +135,7 @@ def test_compile_of_what_cannot_be_compiled(model, tmp_path):
 def test_cache_is_shown_and_cleared(tmp_path):
     folder = str(tmp_path / "cache")
     assert succeed("cache", GRAPHC_CACHE_DIR=folder) == (
-        f"{folder}: 0 files, 0 bytes of 1.0 GiB; code was found 0 times and compiled 0 times\n")
+        f"{folder}: 0 files, 0 B of 1.07 GB; code was found 0 times and compiled 0 times\n")
     succeed("doctor", GRAPHC_CACHE_DIR=folder)
     files = len([name for name in os.listdir(folder) if name not in ("hits", "misses")])
     assert files and succeed("cache", GRAPHC_CACHE_DIR=folder).startswith(f"{folder}: {files} files, ")

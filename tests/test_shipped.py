@@ -41,7 +41,7 @@ def test_inspect_tells_without_running(tmp_path):
     assert [a.name for a in info.state] == ["layer/w", "layer/b"]
     text = str(info)
     assert "entry      predict(x: float32[batch, 4]) -> scores: float32[batch, 3]" in text
-    assert "weight     scale: float32[4], 16 bytes" in text and "tiny_predict" in text and info.build_id in text
+    assert "weight     scale: float32[4], 16 B" in text and "tiny_predict" in text and info.build_id in text
 
 
 def test_a_stripped_library_tells_the_same(tmp_path):
