@@ -121,7 +121,11 @@ def described(path: Path, image: memoryview) -> tuple[Shared, Description]:
         raise GraphError(f"library {os.fspath(path)!r}: {fault}") from None
     if not text:
         raise GraphError(f"library {os.fspath(path)!r} was not made by compile_library: it exports no description")
-    return shared, description(path, text)
+    about = description(path, text)
+    if names[0] != about.name + METADATA:
+        raise GraphError(f"library {os.fspath(path)!r}: damaged: {names[0]!r:.80} describes a library "
+                         f"{about.name!r:.80}")
+    return shared, about
 
 
 def description(path: Path, text: bytes) -> Description:

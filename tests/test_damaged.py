@@ -211,6 +211,14 @@ def test_mutated_libraries_are_read_or_refused(built, tmp_path, count):
     assert count // 10 < refused < count
 
 
+@pytest.mark.parametrize("reader", READERS)
+def test_a_damaged_name_of_the_description_is_refused(reader, built, tmp_path):
+    path = tmp_path / "libtiny.so"
+    path.write_bytes(built.read_bytes().replace(b"\0tiny_metadata\0", b"\0tinz_metadata\0"))
+    with pytest.raises(gc.GraphError, match="'tinz_metadata' describes a library 'tiny'"):
+        READERS[reader](path)
+
+
 def test_weights_are_written_at_their_own_place_only(built, tmp_path):
     """A table that says that they are elsewhere, where there is room and alignment for them, is not believed."""
     right, path = built.read_bytes(), tmp_path / "libtiny.so"
