@@ -260,24 +260,6 @@ def test_a_freestanding_library_needs_nothing(tmp_path):
     assert np.isfinite(gc.load_library(path).step(XS, TS))
 
 
-def test_more_arguments_than_registers_go_on_to_every_variant(tmp_path):
-    """The second variant runs where the first does not fit: here there is none that has all of its bits."""
-    with gc.Graph():
-        inputs = [gc.placeholder("float64", (f"n{k}",), name=f"x{k}") for k in range(5)]
-        entries = {"all": gc.signature(inputs, [x * (k + 1) for k, x in enumerate(inputs)])}
-        for targets in (["x86-64-v3"], ["x86-64-v4", "x86-64-v3", "x86-64-v2"], ["aarch64"]):
-            path = gc.compile_library(tmp_path / targets[0], "many", entries, targets=targets)
-            if targets == ["aarch64"] or not is_runnable(path):
-                continue
-            values = [np.arange(k, dtype="f8") for k in range(5)]
-            for k, (value, result) in enumerate(zip(values, gc.load_library(path).all(*values), strict=True)):
-                np.testing.assert_array_equal(result, value * (k + 1))
-
-
-def is_runnable(path):
-    return ctypes.CDLL(str(path)).many_check_cpu() == CODE["OK"]
-
-
 def test_small_programs_are_part_of_their_entries(tmp_path):
     """No call is left inside: neither of the kernel nor of the check of sizes."""
     with gc.Graph():

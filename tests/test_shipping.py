@@ -286,6 +286,36 @@ def test_a_processor_that_does_not_fit_gets_a_status(tmp_path):
     assert done.stdout == f"{CODE['CPU']} {CODE['CPU']} -1\n" and done.returncode == 0
 
 
+MANY = r"""
+#include "many.h"
+
+int main(void)
+{
+    double x[5][8], y[5][8];
+    for (int i = 0; i < 5; i++) for (int k = 0; k < 8; k++) x[i][k] = k + 0.5 * i;
+    if (many_all_workspace_size(1, 2, 3, 4, 5) != 0 || many_all_workspace_size(1, 2, 3, 4, -5) != -1) return 2;
+    if (many_all(1, 2, 3, 4, 5, x[0], x[1], x[2], x[3], x[4], y[0], y[1], y[2], y[3], y[4], 0)) return 3;
+    for (int i = 0; i < 5; i++) for (int k = 0; k <= i; k++) if (y[i][k] != x[i][k] * (i + 1)) return 4;
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("before", [(), ("valgrind", "-q"), ("qemu-x86_64-static", "-cpu", "Nehalem")],
+                         ids=["first", "second", "third"])
+def test_more_arguments_than_registers_go_on_to_the_variant_that_fits(tmp_path, before):
+    """Here the first is chosen where the processor is new; valgrind's has no AVX-512, and a Nehalem no AVX."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    with gc.Graph():
+        inputs = [gc.placeholder("float64", (f"n{k}",), name=f"x{k}") for k in range(5)]
+        entry = gc.signature(inputs, [x * (k + 1) for k, x in enumerate(inputs)])
+        gc.compile_library(tmp_path, "many", {"all": entry}, targets=["x86-64-v4", "x86-64-v3", "x86-64-v2"])
+    (tmp_path / "main.c").write_text(MANY)
+    subprocess.run(["cc", "main.c", "-L.", "-lmany", "-Wl,-rpath,.", "-o", "main"], check=True, cwd=tmp_path)
+    assert run(tmp_path / "main", *before).returncode == 0
+
+
 def test_targets_are_said_and_checked(built, tmp_path):
     dll = ctypes.CDLL(str(built))
     about = json.loads(ctypes.string_at(ctypes.addressof(ctypes.c_char.in_dll(dll, "tiny_metadata"))))["targets"]
