@@ -26,6 +26,18 @@ from .text import INLINE
 
 def compile_text(text: str, target: Target) -> bytes:
     """The relocatable object of a module."""
+    data: bytes = machine(target).emit_object(parsed(text, target))
+    return data
+
+
+def assembly_text(text: str, target: Target) -> str:
+    """The assembly of a module, for people."""
+    assembly: str = machine(target).emit_assembly(parsed(text, target))
+    return assembly
+
+
+def parsed(text: str, target: Target) -> Any:
+    """LLVM's module for the target, with the calls inlined that ask for it."""
     import llvmlite.binding as llvm
     try:
         module = llvm.parse_assembly(text)
@@ -36,8 +48,7 @@ def compile_text(text: str, target: Target) -> bytes:
             inline(module, target)
     except RuntimeError as fault:
         raise VerifyError(f"code generation made a module that LLVM refuses; please report it: {fault}") from fault
-    data: bytes = machine(target).emit_object(module)
-    return data
+    return module
 
 
 def inline(module: Any, target: Target) -> None:
@@ -47,17 +58,6 @@ def inline(module: Any, target: Target) -> None:
     passes.add_always_inliner_pass()
     passes.add_global_dead_code_eliminate_pass()
     passes.run(module, llvm.create_pass_builder(machine(target), llvm.create_pipeline_tuning_options(speed_level=0)))
-
-
-def assembly_text(text: str, target: Target) -> str:
-    """The assembly of a module, for people."""
-    import llvmlite.binding as llvm
-    module = llvm.parse_assembly(text)
-    module.triple = target.triple
-    if INLINE in text:
-        inline(module, target)
-    assembly: str = machine(target).emit_assembly(module)
-    return assembly
 
 
 def object_of(text: str, target: Target, cache: Cache) -> bytes:
