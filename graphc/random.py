@@ -202,13 +202,12 @@ def fraction(word: Node, kind: str) -> Node:
     """A number from [0, 1) of all multiples of 2**-p, exactly."""
     p, width = SIGNIFICAND[kind], 64 if kind == "float64" else 32
     shifted = word >> np.dtype(word.dtype).type(width - p)
-    return build.cast(shifted, kind) * build.cast(as_node(2.0**-p), kind)
+    return build.cast(shifted, kind) * 2.0**-p
 
 
 def normal_pair(a: Node, b: Node, kind: str) -> tuple[Node, Node]:
     """Two independent normal numbers from two words; the first gives the radius, from (0, 1], whose log is finite."""
-    step = build.cast(as_node(2.0**-SIGNIFICAND[kind]), kind)
-    radius = real.sqrt(-2.0 * real.log(fraction(a, kind) + step))
+    radius = real.sqrt(-2.0 * real.log(fraction(a, kind) + 2.0**-SIGNIFICAND[kind]))
     angle = 2.0 * pi * fraction(b, kind)
     return radius * real.cos(angle), radius * real.sin(angle)
 
