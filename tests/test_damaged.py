@@ -16,16 +16,10 @@ import pytest
 import graphc as gc
 from graphc.described import METADATA, contents, described, sealed
 from tests.elf_programs import child, runs_here
-from tests.test_library import XS, model
+from tests.test_library import XS
+from tests.test_shipping import library as made
 
 pytestmark = runs_here
-
-
-def made(folder: Path, name: str = "tiny", **options: object) -> Path:
-    with gc.Graph():
-        entries = model()
-        with gc.Session() as sess:
-            return gc.compile_library(folder, name, entries, session=sess, **options)
 
 
 @pytest.fixture(scope="module")
