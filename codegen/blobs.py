@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import hashlib
 
 from .jit import compile_text
+from .literals import bytes_literal
 from .target import Target
 
 MARK = 16  # bytes
@@ -27,14 +28,10 @@ def blob_object(blobs: Mapping[str, memoryview], target: Target) -> bytes:
 def definition(name: str, blob: memoryview) -> str:
     if len(blob) < MARK:
         data = bytes(blob) or b"\0"  # none shares its place with another
-        return f"@{name} = hidden constant [{len(data)} x i8] {literal(data)}, align 64"
+        return f"@{name} = hidden constant {bytes_literal(data)}, align 64"
     kind = f"{{[{MARK} x i8], [{len(blob) - MARK} x i8]}}"
-    return (f"@{name} = hidden constant {kind} {{[{MARK} x i8] {literal(mark(name))}, [{len(blob) - MARK} x i8] "
+    return (f"@{name} = hidden constant {kind} {{{bytes_literal(mark(name))}, [{len(blob) - MARK} x i8] "
             "zeroinitializer}, align 64")
-
-
-def literal(data: bytes) -> str:
-    return 'c"' + "".join(f"\\{byte:02X}" for byte in data) + '"'
 
 
 def mark(name: str) -> bytes:

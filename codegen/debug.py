@@ -22,6 +22,8 @@ import re
 from graphc.ir.errors import Loc
 from graphc.ir.plan import Contraction, Kernel
 
+from .literals import escaped
+
 FIRST = 8  # lower numbers of metadata are the module's own
 NAME = re.compile(r"@([^(]+)\(")
 WORD = re.compile(r"\W+")
@@ -52,7 +54,7 @@ class Lines:
     def file(self, name: str) -> str:
         if self.root and os.path.abspath(name).startswith(self.root):
             name = os.path.relpath(name, self.root).replace(os.sep, "/")
-        return self.node(f'!DIFile(filename: "{escaped(name)}", directory: "")')
+        return self.node(f'!DIFile(filename: "{escaped(name.encode())}", directory: "")')
 
     def unit(self) -> str:
         """The module, by the file of its first function."""
@@ -75,7 +77,7 @@ class Lines:
     def function(self, name: str, loc: Loc, *, is_local: bool) -> str:
         file, kind = self.file(loc.file), self.node(f"!DISubroutineType(types: {self.node('!{}')})")
         flags = ["DISPFlagLocalToUnit"] * is_local + ["DISPFlagDefinition", "DISPFlagOptimized"]
-        return self.node(f'distinct !DISubprogram(name: "{escaped(name)}", scope: {file}, file: {file}, '
+        return self.node(f'distinct !DISubprogram(name: "{escaped(name.encode())}", scope: {file}, file: {file}, '
                          f"line: {loc.line}, type: {kind}, scopeLine: {loc.line}, spFlags: {' | '.join(flags)}, "
                          f"unit: {self.unit()})")
 
@@ -93,11 +95,6 @@ class Lines:
         unit = self.unit()
         return "\n".join([*(f"!{number} = {text}" for text, number in self.numbers.items()),
                           f"!llvm.dbg.cu = !{{{unit}}}", f"!llvm.module.flags = !{{{', '.join(flags)}}}", ""])
-
-
-def escaped(text: str) -> str:
-    """As LLVM writes strings."""
-    return "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in text.encode())
 
 
 def spoken(kernel: Kernel | Contraction, label: str) -> str:

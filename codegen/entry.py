@@ -57,7 +57,7 @@ def emit_entry(module: Module, name: str, program: Program, target: Target, weig
                has_pool: bool) -> None:
     """Both functions; `weights` are the symbols of the program's first variables, the others are the caller's."""
     for symbol in (*weights, *(constant_symbol(c.key) for c in program.constants)):
-        module.add_global(symbol, weight_text(symbol))
+        module.add_global(symbol, data_text(symbol))
     arena = arena_sizes(program, target, has_pool=has_pool)[0]
     if program.symbols:
         emit_sizes(module, name, program, arena, target)
@@ -67,7 +67,7 @@ def emit_entry(module: Module, name: str, program: Program, target: Target, weig
     emit_workspace_size(module, name, program, target, has_pool=has_pool)
 
 
-def weight_text(symbol: str) -> str:
+def data_text(symbol: str) -> str:
     """The declaration of data of the library."""
     return f"@{symbol} = external hidden constant i8, align 64"
 

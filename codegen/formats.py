@@ -134,6 +134,11 @@ def fault_of(target: Target, said: str) -> Exception:
     prefix = "_" if target.object_format == "macho" else ""
     names = sorted({name.removeprefix(prefix) for name in LEFT_OPEN.findall(said)})
     if names:
-        return Unsupported(f"library: the code for {target.name} calls {', '.join(names)}, which libraries do not "
-                           "bring along yet (stage: linking)")
+        return left_open(target, names)
     return LinkError(f"link: the linker of ziglang failed: {said[:2000]}")
+
+
+def left_open(target: Target, names: Sequence[str]) -> Unsupported:
+    """Code calls functions that nobody has."""
+    return Unsupported(f"library: the code for {target.name} calls {', '.join(names)}, which libraries do not bring "
+                       "along yet (stage: linking)")

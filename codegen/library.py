@@ -30,10 +30,11 @@ from .debug import Lines, Origin
 from .elf import Blob, write_library
 from .elf.archive import archive
 from .elf.link import flat
-from .entry import CODE, SIZE_END, emit_entry, parameters_of, weight_text
+from .entry import CODE, SIZE_END, emit_entry, parameters_of, data_text
 from .header import STATUS, CLibrary
 from .jit import object_of
 from .linkers import OWN, link_by
+from .literals import bytes_literal
 from .pool import IMPORTS as POOL_IMPORTS, RUN, emit_pool
 from .program import constant_symbol
 from .regions import DESCRIPTOR, descriptor_text, foreign_descriptor
@@ -216,15 +217,10 @@ def emit_public(module: Module, library: str, entry: Entry, targets: Sequence[Ta
 
 
 # -- what belongs to the library as a whole --
-def text_literal(text: str) -> str:
-    """The bytes of a C string as LLVM writes them."""
-    data = text.encode() + b"\0"
-    shown = "".join(chr(b) if 32 <= b < 127 and b not in b'"\\' else f"\\{b:02X}" for b in data)
-    return f'[{len(data)} x i8] c"{shown}"'
-
-
 def emit_text(module: Module, name: str, text: str, linkage: str = "constant") -> str:
-    module.add_global(name, f"@{name} = {linkage} {text_literal(text)}")
+    """A string of C."""
+    data = f"{text}\0".encode()
+    module.add_global(name, f"@{name} = {linkage} {bytes_literal(data)}")
     return name
 
 
@@ -279,7 +275,7 @@ def emit_table(module: Module, name: str, symbols: Sequence[str | None]) -> str:
     """Pointers to data of the library, null where there is none; readers of the file find the data by it too."""
     for symbol in symbols:
         if symbol is not None:
-            module.add_global(symbol, weight_text(symbol))
+            module.add_global(symbol, data_text(symbol))
     listed = ", ".join("ptr null" if symbol is None else f"ptr @{symbol}" for symbol in symbols)
     module.add_global(name, f"@{name} = constant [{len(symbols)} x ptr] [{listed}], align 8" if symbols else
                       f"@{name} = constant [1 x ptr] zeroinitializer, align 8")

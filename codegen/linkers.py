@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from graphc.ir.errors import GraphError
 
 from .elf.read import LinkError
-from .formats import ZIG, check_ziglang
+from .formats import SECONDS, ZIG, check_ziglang
 from .target import Target
 
 OWN, ZIGLANG = "own", "ziglang"
@@ -27,7 +27,6 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     ZIGLANG: (*ZIG, "ld.lld", "-shared")}
 LINKERS = (OWN, *COMMANDS)
 OPTIONS = ("-z", "now", "-z", "relro", "-z", "noexecstack", "--build-id=sha1", "--no-undefined")
-SECONDS = 300
 
 
 def check_linker(name: str, target: Target) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from graphc.ir.errors import Unsupported
-
 from .elf.read import UNDEFINED, read_object
 from .elf.resolve import TABLE_NAME
+from .formats import left_open
 from .jit import compile_text
+from .literals import bytes_literal
 from .target import Target
 from .text import Function, Int, Module
 
@@ -85,8 +85,7 @@ def emit_wide_product(module: Module) -> None:
 
 def emit_probe(module: Module, name: str, code: bytes) -> None:
     """A function that is these bytes: what it does to registers no calling convention of LLVM's can say."""
-    text = "".join(f"\\{byte:02X}" for byte in code)
-    module.add(name, f'define hidden void @{name}() naked nounwind prologue [{len(code)} x i8] c"{text}" {{\n'
+    module.add(name, f"define hidden void @{name}() naked nounwind prologue {bytes_literal(code)} {{\n"
                      "  unreachable\n}\n")
 
 
@@ -95,15 +94,12 @@ def memory_functions(code: Sequence[bytes], known: Collection[str], target: Targ
     symbols = [s for data in code for s in read_object(data, "the library's code").symbols if s.name]
     defined = {s.name for s in symbols if s.section != UNDEFINED}
     missing = sorted({s.name for s in symbols if s.section == UNDEFINED} - {TABLE_NAME, *known, *defined})
-    strange = [name for name in missing if name not in MEMORY]
-    if strange:
-        raise Unsupported(f"library: the code for {target.name} calls {', '.join(strange)}, which libraries do not "
-                          "bring along yet (stage: linking)")
-    wanted = [name for name in missing if name in MEMORY]
-    if not wanted:
+    if strange := [name for name in missing if name not in MEMORY]:
+        raise left_open(target, strange)
+    if not missing:
         return ()
     module = Module(attributes=ATTRIBUTES)
-    for name in wanted:
+    for name in missing:
         emit_memory(module, name)
     return (compile_text(module.text(), target),)
 

@@ -41,6 +41,7 @@ from graphc.ir.plan import Array
 from graphc.ir.types import SAFETENSORS, itemsize
 
 from .elf.layout import round_up
+from .literals import bytes_literal
 from .text import Function, Int, Module
 
 Step = Callable[[], object]
@@ -158,11 +159,9 @@ class _Writer:
         self.f = Function(module, "")
 
     def write(self) -> None:
-        head = self.places.header
-        shown = "".join(f"\\{byte:02X}" for byte in head)
-        self.module.add_global(self.header, f'@{self.header} = internal constant [{len(head)} x i8] c"{shown}"')
-        text = PART[0] + "0" * PART[1] + PART[2]
-        self.module.add_global(self.part, f'@{self.part} = internal constant [{PART_SIZE} x i8] c"{text}\\00"')
+        part = PART[0] + "0" * PART[1] + PART[2] + "\0"
+        for name, data in ((self.header, self.places.header), (self.part, part.encode())):
+            self.module.add_global(name, f"@{name} = internal constant {bytes_literal(data)}")
         self.emit_sums()
         for end, result, parameters, body in (
                 ("new", "i32", "ptr %out", self.new), ("free", "void", "ptr %state", self.free),
